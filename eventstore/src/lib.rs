@@ -1,0 +1,34 @@
+//! The log on Postgres: append, load, follow.
+//!
+//! One [`Store`] per process. Commands go in through [`Store::execute`]; a single writer task appends what arrives
+//! together in one transaction and gives out positions in commit order, without gaps. [`Worker`]s run [`Consumer`]s
+//! behind it, each with its checkpoint, lease and dead letters.
+//!
+//! Nothing else in the house writes to `events`, `claims` or `answers`.
+
+pub mod clock;
+pub mod consumer;
+pub mod context;
+pub mod crash;
+pub mod dead_letters;
+pub mod lease;
+pub mod progress;
+pub mod read;
+pub mod recorded;
+pub mod schema;
+pub mod store;
+
+mod group;
+mod snapshots;
+mod tail;
+mod upcast;
+mod writer;
+
+pub use clock::{Clock, Ids, ManualClock, SystemClock};
+pub use consumer::{Checkpoint, Consumer, Worker, checkpoints};
+pub use context::{Actor, CommandContext, IdempotencyKey, Metadata};
+pub use dead_letters::{DeadLetter, Parked, Resumed};
+pub use group::Answer;
+pub use progress::{NotYet, Progress};
+pub use recorded::{Body, Recorded, StreamKey, Unreadable};
+pub use store::{ExecuteError, Outcome, Store, Stored};

@@ -1,0 +1,329 @@
+//! Orders with their items and a timeline of what happened when and why.
+
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use kontor_domain::{
+    Address, Money, Order, OrderEvent, OrderId, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine,
+    UserId,
+};
+use kontor_eventstore::{Body, Recorded};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+
+use crate::copy::Copy;
+use crate::view::{FoldError, View, follows};
+
+/// Rows of the view, with the types of the JSON columns, which sqlx cannot know.
+macro_rules! rows {
+    ($rest:literal $(, $value:expr)*) => {
+        sqlx::query_as!(
+            OrderRow,
+            r#"SELECT id, customer_id, status, total_minor, refunded_minor, currency,
+                      items AS "items: Json<Vec<OrderItem>>",
+                      shipping_address AS "shipping_address: Json<Personal<Address>>",
+                      timeline AS "timeline: Json<Vec<TimelineEntry>>",
+                      placed_at, updated_at, version, position
+               FROM orders "# + $rest
+            $(, $value)*
+        )
+    };
+}
+
+/// An order. Amounts in minor units of `currency`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderRow {
+    /// `ord_…`
+    pub id: String,
+    /// `usr_…`
+    pub customer_id: String,
+    /// As [`OrderStatus::as_str`].
+    pub status: String,
+    /// Sum of its items.
+    pub total_minor: i64,
+    /// Of that, given back for returned items.
+    pub refunded_minor: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// What was ordered, at the prices of then.
+    pub items: Json<Vec<OrderItem>>,
+    /// Where it goes.
+    pub shipping_address: Json<Personal<Address>>,
+    /// What happened, oldest first.
+    pub timeline: Json<Vec<TimelineEntry>>,
+    /// When it was placed.
+    pub placed_at: DateTime<Utc>,
+    /// When anything about it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Version of the aggregate: what edits expect.
+    pub version: i64,
+    /// Position of its last event.
+    pub position: i64,
+}
+
+/// One thing that happened to an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// Position of the event in the log.
+    pub position: u64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The status from then on.
+    pub status: OrderStatus,
+    /// What, and why.
+    pub what: Happening,
+}
+
+/// What can happen to an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Happening {
+    /// The customer ordered.
+    Placed,
+    /// Everything is reserved.
+    Confirmed,
+    /// Something was not to be had.
+    Rejected {
+        /// What, and how much of it there was.
+        refused: Vec<RefusedItem>,
+    },
+    /// It was called off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+    /// It is on its way.
+    Shipped {
+        /// Under this number.
+        tracking_number: String,
+        /// With this carrier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        carrier: Option<String>,
+    },
+    /// It arrived.
+    Delivered,
+    /// Some of it came back.
+    Returned {
+        /// What.
+        lines: Vec<ReturnedLine>,
+        /// What was given back for it.
+        refund: Money,
+        /// Why.
+        reason: String,
+        /// Whether it went back into stock.
+        restocked: bool,
+    },
+}
+
+/// The view.
+#[derive(Debug)]
+pub struct Orders;
+
+impl View for Orders {
+    const NAME: &'static str = "orders";
+    const AGGREGATE: &'static str = Order::TYPE;
+    const KEY: &'static str = "id";
+    type Id = String;
+    type Row = OrderRow;
+
+    fn id_of(event: &Recorded) -> Option<String> {
+        match &event.body {
+            Body::Order(id, _) => Some(id.to_string()),
+            _ => None,
+        }
+    }
+
+    fn id(row: &OrderRow) -> String {
+        row.id.clone()
+    }
+
+    fn position(row: &OrderRow) -> u64 {
+        row.position.unsigned_abs()
+    }
+
+    fn fold(row: &mut Option<OrderRow>, event: &Recorded) -> Result<(), FoldError> {
+        let Body::Order(id, it) = &event.body else {
+            return Err(FoldError::Foreign);
+        };
+        if let OrderEvent::Placed {
+            customer_id,
+            items,
+            total,
+            shipping_address,
+        } = it
+        {
+            *row = Some(OrderRow {
+                id: id.to_string(),
+                customer_id: customer_id.to_string(),
+                status: OrderStatus::Pending.as_str().to_owned(),
+                total_minor: total.amount_minor(),
+                refunded_minor: 0,
+                currency: total.currency().to_string(),
+                items: Json(items.clone()),
+                shipping_address: Json(shipping_address.clone()),
+                timeline: Json(vec![entry(event, OrderStatus::Pending, Happening::Placed)]),
+                placed_at: event.time,
+                updated_at: event.time,
+                version: event.sequence.cast_signed(),
+                position: event.position.cast_signed(),
+            });
+            return Ok(());
+        }
+        let row = row.as_mut().ok_or(FoldError::Unborn { event: it.name() })?;
+        follows(row.version.unsigned_abs(), event)?;
+        let (status, what) = match it {
+            OrderEvent::Placed { .. } => return Ok(()),
+            OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
+            OrderEvent::Rejected { refused, .. } => (
+                OrderStatus::Rejected,
+                Happening::Rejected {
+                    refused: refused.clone(),
+                },
+            ),
+            OrderEvent::Cancelled { reason, .. } => (
+                OrderStatus::Cancelled,
+                Happening::Cancelled {
+                    reason: reason.as_str().to_owned(),
+                },
+            ),
+            OrderEvent::Shipped {
+                tracking_number,
+                carrier,
+            } => {
+                let tracking_number = tracking_number.as_str().to_owned();
+                let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
+                (
+                    OrderStatus::Shipped,
+                    Happening::Shipped {
+                        tracking_number,
+                        carrier,
+                    },
+                )
+            }
+            OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
+            OrderEvent::ItemsReturned {
+                lines,
+                refund,
+                refunded,
+                reason,
+                restock,
+            } => {
+                row.refunded_minor = refunded.amount_minor();
+                let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
+                (
+                    OrderStatus::Delivered,
+                    Happening::Returned {
+                        lines,
+                        refund: *refund,
+                        reason,
+                        restocked: *restock,
+                    },
+                )
+            }
+        };
+        status.as_str().clone_into(&mut row.status);
+        row.timeline.push(entry(event, status, what));
+        row.updated_at = event.time;
+        row.version = event.sequence.cast_signed();
+        row.position = event.position.cast_signed();
+        Ok(())
+    }
+
+    async fn load(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<OrderRow>, sqlx::Error> {
+        rows!("WHERE id = ANY($1)", ids).fetch_all(connection).await
+    }
+
+    async fn delete(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
+        sqlx::query!("DELETE FROM orders WHERE id = ANY($1)", ids)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+
+    fn encode(row: &OrderRow, copy: &mut Copy) {
+        copy.row(13)
+            .text(&row.id)
+            .text(&row.customer_id)
+            .text(&row.status)
+            .integer(row.total_minor)
+            .integer(row.refunded_minor)
+            .text(&row.currency)
+            .json(&row.items)
+            .json(&row.shipping_address)
+            .json(&row.timeline)
+            .time(row.placed_at)
+            .time(row.updated_at)
+            .integer(row.version)
+            .integer(row.position);
+    }
+}
+
+fn entry(event: &Recorded, status: OrderStatus, what: Happening) -> TimelineEntry {
+    TimelineEntry {
+        position: event.position,
+        at: event.time,
+        status,
+        what,
+    }
+}
+
+/// Which orders to list. What is `None` does not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct OrderFilter {
+    /// Orders of this customer.
+    pub customer_id: Option<UserId>,
+    /// Orders in this status.
+    pub status: Option<OrderStatus>,
+}
+
+/// Several orders, in no order; those that do not exist are left out.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn by_ids(pool: &PgPool, ids: &[String]) -> Result<Vec<OrderRow>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    Orders::load(&mut connection, ids).await
+}
+
+/// A page of orders, newest first: at most `limit`, behind the order `after` placed at that time.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn list(
+    pool: &PgPool,
+    filter: &OrderFilter,
+    after: Option<(DateTime<Utc>, &str)>,
+    limit: i64,
+) -> Result<Vec<OrderRow>, sqlx::Error> {
+    let (time, id) = after.unzip();
+    rows!(
+        "WHERE ($1::text IS NULL OR customer_id = $1) AND ($2::text IS NULL OR status = $2)
+           AND ($3::timestamptz IS NULL OR (placed_at, id) < ($3, $4::text))
+         ORDER BY placed_at DESC, id DESC LIMIT $5",
+        filter.customer_id.map(|id| id.to_string()),
+        filter.status.map(OrderStatus::as_str),
+        time,
+        id,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The ids of a customer's orders to which something happened after `position`.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn changed_of_customer(
+    pool: &PgPool,
+    customer: UserId,
+    position: u64,
+) -> Result<Vec<OrderId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM orders WHERE customer_id = $1 AND position > $2",
+        customer.to_string(),
+        position.cast_signed()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}

@@ -1,0 +1,191 @@
+//! Sales per hour.
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use cqrs_es::Aggregate;
+use kontor_domain::{Money, Order, OrderEvent, OrderStatus};
+use kontor_eventstore::{Body, Recorded};
+use sqlx::{PgConnection, PgPool};
+
+use crate::copy::Copy;
+use crate::view::{FoldError, View};
+
+/// What happened in one hour, in one currency. Amounts in minor units. Each event counts in the hour it happened in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SalesRow {
+    /// Its beginning, UTC.
+    pub hour: DateTime<Utc>,
+    /// ISO 4217.
+    pub currency: String,
+    /// Orders placed.
+    pub orders_placed: i64,
+    /// Orders confirmed.
+    pub orders_confirmed: i64,
+    /// Orders rejected.
+    pub orders_rejected: i64,
+    /// Orders cancelled, confirmed before or not.
+    pub orders_cancelled: i64,
+    /// Pieces in the confirmed orders.
+    pub pieces: i64,
+    /// Sum of the orders placed.
+    pub placed_minor: i64,
+    /// Sum of the orders confirmed.
+    pub confirmed_minor: i64,
+    /// Sum of the orders cancelled after they had been confirmed.
+    pub cancelled_minor: i64,
+    /// Sum of the refunds for returned items.
+    pub refunded_minor: i64,
+    /// Position of the last event counted.
+    pub position: i64,
+}
+
+/// The view.
+#[derive(Debug)]
+pub struct Sales;
+
+/// What one event adds. `None`: nothing is counted.
+fn amount(event: &OrderEvent) -> Option<Money> {
+    match event {
+        OrderEvent::Placed { total, .. }
+        | OrderEvent::Confirmed { total, .. }
+        | OrderEvent::Rejected { total, .. }
+        | OrderEvent::Cancelled { total, .. } => Some(*total),
+        OrderEvent::ItemsReturned { refund, .. } => Some(*refund),
+        OrderEvent::Shipped { .. } | OrderEvent::Delivered {} => None,
+    }
+}
+
+impl View for Sales {
+    const NAME: &'static str = "sales";
+    const AGGREGATE: &'static str = Order::TYPE;
+    const KEY: &'static str = "hour, currency";
+    type Id = (DateTime<Utc>, String);
+    type Row = SalesRow;
+
+    fn id_of(event: &Recorded) -> Option<Self::Id> {
+        let Body::Order(_, it) = &event.body else {
+            return None;
+        };
+        let hour = event.time.duration_trunc(TimeDelta::hours(1)).ok()?;
+        Some((hour, amount(it)?.currency().to_string()))
+    }
+
+    fn id(row: &SalesRow) -> Self::Id {
+        (row.hour, row.currency.clone())
+    }
+
+    fn position(row: &SalesRow) -> u64 {
+        row.position.unsigned_abs()
+    }
+
+    fn fold(row: &mut Option<SalesRow>, event: &Recorded) -> Result<(), FoldError> {
+        let Body::Order(_, it) = &event.body else {
+            return Err(FoldError::Foreign);
+        };
+        let (hour, currency) = Self::id_of(event).ok_or(FoldError::Foreign)?;
+        let row = row.get_or_insert_with(|| SalesRow {
+            hour,
+            currency,
+            orders_placed: 0,
+            orders_confirmed: 0,
+            orders_rejected: 0,
+            orders_cancelled: 0,
+            pieces: 0,
+            placed_minor: 0,
+            confirmed_minor: 0,
+            cancelled_minor: 0,
+            refunded_minor: 0,
+            position: 0,
+        });
+        let (count, sum, money) = match it {
+            OrderEvent::Placed { total, .. } => (&mut row.orders_placed, Some(&mut row.placed_minor), *total),
+            OrderEvent::Confirmed { total, pieces } => {
+                row.pieces += i64::try_from(*pieces).map_err(|_| FoldError::OutOfRange)?;
+                (&mut row.orders_confirmed, Some(&mut row.confirmed_minor), *total)
+            }
+            OrderEvent::Rejected { total, .. } => (&mut row.orders_rejected, None, *total),
+            OrderEvent::Cancelled { total, was, .. } => {
+                let sum = (*was == OrderStatus::Confirmed).then_some(&mut row.cancelled_minor);
+                (&mut row.orders_cancelled, sum, *total)
+            }
+            OrderEvent::ItemsReturned { refund, .. } => (&mut 0, Some(&mut row.refunded_minor), *refund),
+            OrderEvent::Shipped { .. } | OrderEvent::Delivered {} => return Err(FoldError::Foreign),
+        };
+        if let Some(sum) = sum {
+            *sum = sum
+                .checked_add(money.amount_minor())
+                .ok_or(FoldError::OutOfRange)?;
+        }
+        *count += 1;
+        row.position = event.position.cast_signed();
+        Ok(())
+    }
+
+    async fn load(connection: &mut PgConnection, ids: &[Self::Id]) -> Result<Vec<SalesRow>, sqlx::Error> {
+        let (hours, currencies): (Vec<_>, Vec<String>) = ids.iter().cloned().unzip();
+        sqlx::query_as!(
+            SalesRow,
+            "SELECT s.* FROM sales s JOIN unnest($1::timestamptz[], $2::text[]) AS k(hour, currency)
+             ON s.hour = k.hour AND s.currency = k.currency",
+            &hours,
+            &currencies
+        )
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn delete(connection: &mut PgConnection, ids: &[Self::Id]) -> Result<(), sqlx::Error> {
+        let (hours, currencies): (Vec<_>, Vec<String>) = ids.iter().cloned().unzip();
+        sqlx::query!(
+            "DELETE FROM sales s USING unnest($1::timestamptz[], $2::text[]) AS k(hour, currency)
+             WHERE s.hour = k.hour AND s.currency = k.currency",
+            &hours,
+            &currencies
+        )
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+
+    fn encode(row: &SalesRow, copy: &mut Copy) {
+        copy.row(12)
+            .time(row.hour)
+            .text(&row.currency)
+            .integer(row.orders_placed)
+            .integer(row.orders_confirmed)
+            .integer(row.orders_rejected)
+            .integer(row.orders_cancelled)
+            .integer(row.pieces)
+            .integer(row.placed_minor)
+            .integer(row.confirmed_minor)
+            .integer(row.cancelled_minor)
+            .integer(row.refunded_minor)
+            .integer(row.position);
+    }
+}
+
+/// The hours from `from` up to but not including `to`, oldest first, at most `limit`, behind `after`.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn list(
+    pool: &PgPool,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, &str)>,
+    limit: i64,
+) -> Result<Vec<SalesRow>, sqlx::Error> {
+    let (hour, currency) = after.unzip();
+    sqlx::query_as!(
+        SalesRow,
+        "SELECT * FROM sales WHERE hour >= $1 AND hour < $2
+           AND ($3::timestamptz IS NULL OR (hour, currency) > ($3, $4::text))
+         ORDER BY hour, currency LIMIT $5",
+        from,
+        to,
+        hour,
+        currency,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}

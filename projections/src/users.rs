@@ -1,0 +1,177 @@
+//! Users as staff see them and as they see themselves. Never holds a password hash.
+
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use kontor_domain::{Role, User, UserEvent};
+use kontor_eventstore::{Body, Recorded};
+use sqlx::{PgConnection, PgPool};
+
+use crate::copy::Copy;
+use crate::view::{FoldError, View, follows};
+
+/// A user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// `usr_…`
+    pub id: String,
+    /// As it was written.
+    pub email: String,
+    /// What they are called.
+    pub name: String,
+    /// How to call them.
+    pub phone: Option<String>,
+    /// `CUSTOMER`, `STAFF`, `ADMIN`.
+    pub roles: Vec<String>,
+    /// Whether they can log in.
+    pub active: bool,
+    /// When they registered.
+    pub registered_at: DateTime<Utc>,
+    /// When anything about them last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Version of the aggregate: what edits expect.
+    pub version: i64,
+    /// Position of its last event.
+    pub position: i64,
+}
+
+// Personal data does not print.
+impl std::fmt::Debug for UserRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserRow")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The view.
+#[derive(Debug)]
+pub struct Users;
+
+impl View for Users {
+    const NAME: &'static str = "users";
+    const AGGREGATE: &'static str = User::TYPE;
+    const KEY: &'static str = "id";
+    type Id = String;
+    type Row = UserRow;
+
+    fn id_of(event: &Recorded) -> Option<String> {
+        match &event.body {
+            Body::User(id, _) => Some(id.to_string()),
+            _ => None,
+        }
+    }
+
+    fn id(row: &UserRow) -> String {
+        row.id.clone()
+    }
+
+    fn position(row: &UserRow) -> u64 {
+        row.position.unsigned_abs()
+    }
+
+    fn fold(row: &mut Option<UserRow>, event: &Recorded) -> Result<(), FoldError> {
+        let Body::User(id, it) = &event.body else {
+            return Err(FoldError::Foreign);
+        };
+        let names = |roles: &[Role]| roles.iter().map(|role| role.as_str().to_owned()).collect();
+        if let UserEvent::Registered {
+            email,
+            name,
+            phone,
+            roles,
+            ..
+        } = it
+        {
+            *row = Some(UserRow {
+                id: id.to_string(),
+                email: email.reveal().as_str().to_owned(),
+                name: name.reveal().as_str().to_owned(),
+                phone: phone.as_ref().map(|phone| phone.reveal().as_str().to_owned()),
+                roles: names(roles),
+                active: true,
+                registered_at: event.time,
+                updated_at: event.time,
+                version: event.sequence.cast_signed(),
+                position: event.position.cast_signed(),
+            });
+            return Ok(());
+        }
+        let row = row.as_mut().ok_or(FoldError::Unborn { event: it.name() })?;
+        follows(row.version.unsigned_abs(), event)?;
+        match it {
+            UserEvent::Registered { .. } | UserEvent::PasswordChanged { .. } => {}
+            UserEvent::ProfileChanged { name, phone } => {
+                name.reveal().as_str().clone_into(&mut row.name);
+                row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
+            }
+            UserEvent::EmailChanged { email, .. } => email.reveal().as_str().clone_into(&mut row.email),
+            UserEvent::RoleGranted { role } => row.roles.extend(names(&[*role])),
+            UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
+            UserEvent::Deactivated { .. } => row.active = false,
+            UserEvent::Reactivated {} => row.active = true,
+        }
+        row.updated_at = event.time;
+        row.version = event.sequence.cast_signed();
+        row.position = event.position.cast_signed();
+        Ok(())
+    }
+
+    async fn load(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<UserRow>, sqlx::Error> {
+        sqlx::query_as!(UserRow, "SELECT * FROM users WHERE id = ANY($1)", ids)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn delete(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
+        sqlx::query!("DELETE FROM users WHERE id = ANY($1)", ids)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+
+    fn encode(row: &UserRow, copy: &mut Copy) {
+        copy.row(10)
+            .text(&row.id)
+            .text(&row.email)
+            .text(&row.name)
+            .optional_text(row.phone.as_ref())
+            .texts(&row.roles)
+            .boolean(row.active)
+            .time(row.registered_at)
+            .time(row.updated_at)
+            .integer(row.version)
+            .integer(row.position);
+    }
+}
+
+/// Several users, in no order; those that do not exist are left out.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn by_ids(pool: &PgPool, ids: &[String]) -> Result<Vec<UserRow>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    Users::load(&mut connection, ids).await
+}
+
+/// A page of users, newest first: at most `limit`, behind the user `after` registered at that time.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn list(
+    pool: &PgPool,
+    after: Option<(DateTime<Utc>, &str)>,
+    limit: i64,
+) -> Result<Vec<UserRow>, sqlx::Error> {
+    let (time, id) = after.unzip();
+    sqlx::query_as!(
+        UserRow,
+        "SELECT * FROM users WHERE $1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text)
+         ORDER BY registered_at DESC, id DESC LIMIT $3",
+        time,
+        id,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
