@@ -292,7 +292,7 @@ fn each_command_tells_what_happened() {
         ),
         (pending, cancel(), cancelled()),
         (
-            confirmed.clone(),
+            after_confirm.clone(),
             cancel(),
             cancelled_when(OrderStatus::Confirmed),
         ),

@@ -78,7 +78,7 @@ impl Server for Postgres {
     async fn command(folder: &Folder, access: &Access) -> Result<Command> {
         let data = Self::mark(folder);
         let program = find(folder, &data).await?;
-        let identity = Identity::find().await?;
+        let identity = Identity::find(folder).await?;
         if !data.exists() {
             initialise(folder, &program, identity, access).await?;
         }

@@ -89,24 +89,40 @@ pub(super) enum Identity {
 }
 
 impl Identity {
-    pub(super) async fn find() -> Result<Self> {
+    /// Who can run the servers of this folder here.
+    pub(super) async fn find(folder: &Folder) -> Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self::Myself);
         }
+        let root = folder.path(".");
         for identity in [Self::Namespace, Self::Nobody] {
-            let attempt = identity
-                .command(Path::new("true"))
-                .stderr(Stdio::null())
-                .status()
-                .await;
-            if attempt.is_ok_and(|status| status.success()) {
+            if !identity.succeeds("true", &[]).await {
+                continue;
+            }
+            if identity.succeeds("test", &[Path::new("-x"), &root]).await {
                 return Ok(identity);
             }
+            bail!(
+                "Postgres refuses to run as root, and the user nobody, as whom it can run here, cannot reach {}: set \
+                 KONTOR_DATA to a folder that everybody can reach, such as /var/lib/kontor, or run Kontor as an \
+                 ordinary user",
+                root.display()
+            );
         }
         bail!(
             "Postgres refuses to run as root, and neither `unshare --user` nor `setpriv --reuid` works here: run Kontor \
              as an ordinary user, or set DATABASE_URL and REDIS_URL"
         )
+    }
+
+    async fn succeeds(self, program: &str, arguments: &[&Path]) -> bool {
+        let attempt = self
+            .command(Path::new(program))
+            .args(arguments)
+            .stderr(Stdio::null())
+            .status()
+            .await;
+        attempt.is_ok_and(|status| status.success())
     }
 
     /// A command that runs the program as this identity, under its own process id.

@@ -56,7 +56,7 @@ impl Server for Redis {
                 "no Redis 6.2 or newer found on the PATH: run `make setup`, or install Debian's package redis-server, \
                  or set REDIS_URL to a server that runs elsewhere",
             )?;
-        let identity = Identity::find().await?;
+        let identity = Identity::find(folder).await?;
         let data = folder.path("redis");
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&data)?;

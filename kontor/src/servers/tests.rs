@@ -1,6 +1,8 @@
 //! Against real servers, in a folder of their own.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +15,14 @@ use super::postgres::Postgres;
 use super::private::Server;
 use super::redis::Redis;
 use super::{ServerOptions, Servers, process};
+
+/// As open as a home folder: where root cannot have namespaces, the servers run as another user.
+fn folder() -> TempDir {
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap()
+}
 
 fn options(data: &Path) -> ServerOptions {
     ServerOptions {
@@ -64,7 +74,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut(
 
 #[tokio::test]
 async fn a_first_start_serves_a_stop_ends_it_and_a_second_start_finds_the_data() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let servers = start(data.path()).await;
     query(&servers, "CREATE TABLE kept AS SELECT 42::bigint AS answer")
         .await
@@ -93,7 +103,7 @@ async fn a_first_start_serves_a_stop_ends_it_and_a_second_start_finds_the_data()
 
 #[tokio::test]
 async fn both_want_a_password_and_neither_listens_elsewhere() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let servers = start(data.path()).await;
     let without_password = |url: &str| {
         let (scheme, rest) = url.split_once("://").unwrap();
@@ -128,7 +138,7 @@ async fn both_want_a_password_and_neither_listens_elsewhere() {
 
 #[tokio::test]
 async fn what_dies_is_brought_back_where_it_was() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let servers = start(data.path()).await;
     query(&servers, "CREATE TABLE kept AS SELECT 42::bigint AS answer")
         .await
@@ -152,7 +162,7 @@ async fn what_dies_is_brought_back_where_it_was() {
 
 #[tokio::test]
 async fn the_last_to_leave_stops_the_servers() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let first = start(data.path()).await;
     let before = running(data.path());
     let second = start(data.path()).await;
@@ -172,7 +182,7 @@ async fn the_last_to_leave_stops_the_servers() {
 
 #[tokio::test]
 async fn two_that_start_at_once_share_what_one_of_them_started() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let (first, second) = tokio::join!(start(data.path()), start(data.path()));
     assert_eq!(first.database_url(), second.database_url());
     assert_eq!(first.redis_url(), second.redis_url());
@@ -184,7 +194,7 @@ async fn two_that_start_at_once_share_what_one_of_them_started() {
 
 #[tokio::test]
 async fn servers_left_behind_are_adopted_and_then_stopped() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     let abandoned = start(data.path()).await;
     let before = running(data.path());
     // As `kill -9` does: the lock goes, the servers stay. (The supervisors of a dead process do nothing either.)
@@ -202,14 +212,14 @@ async fn servers_left_behind_are_adopted_and_then_stopped() {
 
 #[tokio::test]
 async fn servers_dropped_are_told_to_stop() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     drop(start(data.path()).await);
     eventually("both have stopped", async || running(data.path()) == (None, None)).await;
 }
 
 #[tokio::test]
 async fn a_port_that_somebody_took_is_left_to_them() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     start(data.path()).await.stop().await.unwrap();
     let folder = Folder::open(data.path()).unwrap();
     let access = folder.access(Postgres::STEM).unwrap().unwrap();
@@ -222,7 +232,7 @@ async fn a_port_that_somebody_took_is_left_to_them() {
 
 #[tokio::test]
 async fn a_process_id_left_behind_that_is_a_strangers_now_is_no_obstacle() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     start(data.path()).await.stop().await.unwrap();
     let folder = Folder::open(data.path()).unwrap();
     let stranger = std::process::id();
@@ -238,7 +248,7 @@ async fn a_process_id_left_behind_that_is_a_strangers_now_is_no_obstacle() {
 
 #[tokio::test]
 async fn a_start_that_fails_shows_the_end_of_the_log() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     start(data.path()).await.stop().await.unwrap();
     std::fs::write(data.path().join("postgres/postgresql.conf"), "nonsense").unwrap();
     let error = format!("{:#}", Servers::start(&options(data.path())).await.unwrap_err());
@@ -251,7 +261,7 @@ async fn a_start_that_fails_shows_the_end_of_the_log() {
 
 #[tokio::test]
 async fn a_lost_password_file_is_said_so() {
-    let data = TempDir::new().unwrap();
+    let data = folder();
     start(data.path()).await.stop().await.unwrap();
     std::fs::remove_file(data.path().join("postgres.json")).unwrap();
     let error = Servers::start(&options(data.path()))
@@ -263,8 +273,8 @@ async fn a_lost_password_file_is_said_so() {
 
 #[tokio::test]
 async fn servers_given_are_used_and_left_alone() {
-    let data = TempDir::new().unwrap();
-    let elsewhere = TempDir::new().unwrap();
+    let data = folder();
+    let elsewhere = folder();
     let given = start(elsewhere.path()).await;
     let untouched = data.path().join("untouched");
     let mut options = options(&untouched);
