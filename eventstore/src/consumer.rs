@@ -4,6 +4,7 @@
 //! event it cannot apply stops that event's aggregate and nothing else (V3).
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ use crate::lease::{self, Lease};
 use crate::progress::{PROGRESS_CHANNEL, Progress};
 use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
-use crate::{crash, read};
+use crate::crash;
 
 /// Events in one transaction at most.
 const BATCH: usize = 1_000;
 /// After a batch that was not full, the next gathers for so long: under load a fraction of the transactions, and still
 /// far below what a person notices.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long to wait after a batch that failed; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Something that follows the log.
 pub trait Consumer: Send + Sync + 'static {
@@ -41,6 +45,28 @@ pub trait Consumer: Send + Sync + 'static {
         connection: &'a mut PgConnection,
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>>;
+}
+
+/// Notes how far a consumer has come that keeps its checkpoint elsewhere (in Redis), for everybody to see.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn report(pool: &PgPool, lease: &Lease, position: u64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH moved AS (UPDATE checkpoints SET position = $4, updated_at = clock_timestamp()
+                        WHERE consumer = $1
+                          AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3))
+         SELECT pg_notify($5, $6)",
+        lease.consumer,
+        lease.owner,
+        lease.epoch,
+        position.cast_signed(),
+        PROGRESS_CHANNEL,
+        format!("{} {position}", lease.consumer)
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Where a consumer stands.
@@ -122,7 +148,13 @@ impl Worker {
 
     /// Runs `consumer` whenever its lease can be had, until `stop`.
     pub async fn run(self, consumer: Arc<dyn Consumer>, stop: CancellationToken) {
-        let name = consumer.name();
+        let consumer = consumer.as_ref();
+        self.hold(consumer.name(), &stop, |lease| self.consume(consumer, lease, &stop)).await;
+    }
+
+    /// Does `work` whenever the lease called `name` can be had; drops it when the lease is lost. `work` returns when
+    /// `stop` is cancelled.
+    pub async fn hold<W: Future<Output = ()>>(&self, name: &str, stop: &CancellationToken, work: impl Fn(Lease) -> W) {
         while !stop.is_cancelled() {
             let held = match register(self.store.pool(), name).await {
                 Ok(()) => lease::acquire(self.store.pool(), name, &self.owner).await,
@@ -131,7 +163,10 @@ impl Worker {
             match held {
                 Ok(Some(lease)) => {
                     info!(consumer = name, lease.epoch, "consuming");
-                    self.consume(consumer.as_ref(), &lease, &stop).await;
+                    tokio::select! {
+                        () = work(lease.clone()) => {}
+                        () = self.renew(&lease) => {}
+                    }
                     if let Err(error) = lease::release(self.store.pool(), &lease).await {
                         warn!(consumer = name, %error, "lease not given back; it will run out");
                     }
@@ -146,41 +181,38 @@ impl Worker {
         }
     }
 
-    /// Batch after batch, until the lease is lost or `stop`.
-    async fn consume(&self, consumer: &dyn Consumer, lease: &Lease, stop: &CancellationToken) {
+    /// The store this worker reads.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The positions this worker knows.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Batch after batch, until `stop` or the lease turns out to be lost.
+    async fn consume(&self, consumer: &dyn Consumer, lease: Lease, stop: &CancellationToken) {
         let mut head = self.store.head();
         // Batches still to be taken event by event, after one that Postgres refused.
         let mut singly = 0;
-        let mut pause = Duration::from_millis(50);
-        let lost = CancellationToken::new();
-        let renewal = self.renew(lease, &lost);
-        tokio::pin!(renewal);
-        loop {
-            if stop.is_cancelled() || lost.is_cancelled() {
-                return;
-            }
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
             head.mark_unchanged();
             let limit = if singly > 0 { 1 } else { BATCH };
-            let step = tokio::select! {
-                step = self.step(consumer, lease, limit) => step,
-                () = &mut renewal => return,
-            };
-            match step {
+            match self.step(consumer, &lease, limit).await {
                 Ok(Step::To(position)) => {
-                    self.progress.advance(lease.consumer.as_str(), position);
-                    pause = Duration::from_millis(50);
+                    self.progress.advance(&lease.consumer, position);
+                    pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
-                    if singly > 0 {
-                        continue;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(GATHER) => {}
-                        () = &mut renewal => return,
+                    if singly == 0 {
+                        tokio::time::sleep(GATHER).await;
                     }
                 }
                 Ok(Step::Idle) => tokio::select! {
                     () = stop.cancelled() => return,
-                    () = &mut renewal => return,
                     _ = head.changed() => {}
                 },
                 Ok(Step::Lost) => return,
@@ -191,14 +223,14 @@ impl Worker {
                 Err(error) => {
                     warn!(consumer = consumer.name(), %error, "batch not applied, trying again");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(2));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
     }
 
     /// Renews the lease; returns when it is gone.
-    async fn renew(&self, lease: &Lease, lost: &CancellationToken) {
+    async fn renew(&self, lease: &Lease) {
         let mut unconfirmed = Duration::ZERO;
         loop {
             tokio::time::sleep(lease::RENEWAL).await;
@@ -212,7 +244,6 @@ impl Worker {
             }
         }
         warn!(consumer = lease.consumer, lease.epoch, "lease lost");
-        lost.cancel();
     }
 
     /// One transaction: what comes next, and the checkpoint behind it.
@@ -229,7 +260,7 @@ impl Worker {
         let Some(position) = locked_position(&mut tx, lease).await? else {
             return Ok(Step::Lost);
         };
-        let events = self.store.after(position, limit).await.map_err(into_sqlx)?;
+        let events = self.store.after(position, limit).await?;
         let Some(last) = events.last() else {
             self.progress.advance(name, position);
             return Ok(Step::Idle);
@@ -336,12 +367,5 @@ fn is_data_error(error: &sqlx::Error) -> bool {
             .is_some_and(|code| ["22", "23", "42"].iter().any(|class| code.starts_with(class))),
         sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
-    }
-}
-
-fn into_sqlx(error: read::ReadError) -> sqlx::Error {
-    match error {
-        read::ReadError::Database(error) => error,
-        malformed @ read::ReadError::Malformed(_) => sqlx::Error::Protocol(malformed.to_string()),
     }
 }

@@ -76,7 +76,7 @@ impl Progress {
     }
 
     /// Notes that a consumer has come to `position`.
-    pub(crate) fn advance(&self, consumer: &str, position: u64) {
+    pub fn advance(&self, consumer: &str, position: u64) {
         drop(self.watch(consumer));
         if let Some(known) = self
             .positions

@@ -19,6 +19,15 @@ pub enum ReadError {
     Malformed(usize),
 }
 
+impl From<ReadError> for sqlx::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => error,
+            malformed @ ReadError::Malformed(_) => Self::Protocol(malformed.to_string()),
+        }
+    }
+}
+
 /// A row of `events` as it came, not yet decoded: cheap to hand to another thread.
 #[derive(Debug, Clone)]
 pub struct RawEvent {

@@ -1,1 +1,8 @@
-//! .
+//! What happens after an order is placed: process managers that follow the log and send commands.
+//!
+//! A process manager's commands carry keys derived from the event they answer, so that whoever repeats a step, after a
+//! crash or with a stolen lease, gets the outcome of the first time.
+
+pub mod order_process;
+
+pub use order_process::OrderProcess;

@@ -1,7 +1,33 @@
-//! The read models.
+//! The read models: one file each, with its fold, its rows and its queries.
+//!
+//! In Postgres: [`products`], [`orders`], [`users`], [`sales`]. In Redis, mirrored from them: [`cards`], [`statuses`],
+//! [`best_sellers`]. Nothing here decides anything, and everything here can be thrown away and made again from the log.
+
+pub mod best_sellers;
+pub mod cards;
 pub mod copy;
+pub mod fill;
+pub mod mirror;
 pub mod orders;
 pub mod products;
+pub mod rebuild;
 pub mod sales;
+pub mod statuses;
+pub mod updates;
 pub mod users;
+pub mod verify;
 pub mod view;
+
+use std::sync::Arc;
+
+use kontor_eventstore::Consumer;
+use view::{Projector, View};
+
+/// Every read model in Postgres: its projector, and the key columns of its table.
+#[must_use]
+pub fn views() -> Vec<(Arc<dyn Consumer>, &'static str)> {
+    fn view<V: View>() -> (Arc<dyn Consumer>, &'static str) {
+        (Arc::new(Projector::<V>::default()), V::KEY)
+    }
+    vec![view::<products::Products>(), view::<orders::Orders>(), view::<users::Users>(), view::<sales::Sales>()]
+}

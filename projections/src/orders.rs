@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use kontor_domain::{
-    Address, Money, Order, OrderEvent, OrderId, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine,
+    Address, Money, Order, OrderEvent, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine,
     UserId,
 };
 use kontor_eventstore::{Body, Recorded};
@@ -317,13 +317,12 @@ pub async fn changed_of_customer(
     pool: &PgPool,
     customer: UserId,
     position: u64,
-) -> Result<Vec<OrderId>, sqlx::Error> {
-    let ids = sqlx::query_scalar!(
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
         "SELECT id FROM orders WHERE customer_id = $1 AND position > $2",
         customer.to_string(),
         position.cast_signed()
     )
     .fetch_all(pool)
-    .await?;
-    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    .await
 }

@@ -59,6 +59,10 @@ impl Folder {
         )
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }

@@ -87,12 +87,16 @@ pub(super) async fn ensure<S: Server>(
         let access = settle::<S>(folder, moving)?;
         let log = folder.log(S::STEM);
         let start = process::log_size(&log);
-        let process = process::launch(S::command(folder, &access).await?, &log)?;
-        let Err(error) = ready::<S>(folder, &access, || process.is_finished(), cancel).await else {
+        let child = process::launch(S::command(folder, &access).await?, &log)?;
+        let Err(error) = ready::<S>(folder, &access, || child.is_dead(), cancel).await else {
             return Ok(S::url(&access));
         };
+        if running::<S>(folder).is_none() {
+            // Alive, maybe, but nobody could find it to stop it.
+            child.kill()?;
+        }
         let passing = !port_is_free(access.port) || process::log_since(&log, start).contains(S::PASSING);
-        if attempt == ATTEMPTS || !passing || !process.is_finished() || cancel.is_cancelled() {
+        if attempt == ATTEMPTS || !passing || !child.is_dead() || cancel.is_cancelled() {
             return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(100) * attempt).await;
@@ -229,7 +233,7 @@ fn lost_access<S: Server>(folder: &Folder) -> String {
         "{}'s data in {} is there but its password file {}.json is not: bring that file back, or move the folder away \
          to begin afresh",
         S::NAME,
-        folder.path("").display(),
+        folder.root().display(),
         S::STEM,
     )
 }

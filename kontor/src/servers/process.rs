@@ -94,19 +94,18 @@ impl Identity {
         if !geteuid().is_root() {
             return Ok(Self::Myself);
         }
-        let root = folder.path(".");
         for identity in [Self::Namespace, Self::Nobody] {
             if !identity.succeeds("true", &[]).await {
                 continue;
             }
-            if identity.succeeds("test", &[Path::new("-x"), &root]).await {
+            if identity.succeeds("test", &[Path::new("-x"), folder.root()]).await {
                 return Ok(identity);
             }
             bail!(
                 "Postgres refuses to run as root, and the user nobody, as whom it can run here, cannot reach {}: set \
                  KONTOR_DATA to a folder that everybody can reach, such as /var/lib/kontor, or run Kontor as an \
                  ordinary user",
-                root.display()
+                folder.root().display()
             );
         }
         bail!(
@@ -173,11 +172,32 @@ pub(super) fn tools(folder: &Folder) -> PathBuf {
     folder.path("tools/bin")
 }
 
-/// Starts a server that outlives this process, with its output in `log`. The task ends when the server does.
+/// A server that this process started.
 ///
-/// A child of this process is watched by waiting for it: while a program replaces itself by the next (`unshare`, then
-/// Postgres), its command line is empty for a moment, as a dead one's is.
-pub(super) fn launch(mut command: Command, log: &Path) -> Result<JoinHandle<()>> {
+/// It is watched by waiting for it, not by its command line: while a program replaces itself by the next (`unshare`,
+/// then Postgres) that is empty for a moment, as a dead one's is.
+#[derive(Debug)]
+pub(super) struct Child {
+    pid: Pid,
+    wait: JoinHandle<()>,
+}
+
+impl Child {
+    pub(super) fn is_dead(&self) -> bool {
+        self.wait.is_finished()
+    }
+
+    pub(super) fn kill(&self) -> Result<()> {
+        if self.is_dead() {
+            Ok(())
+        } else {
+            send(self.pid, Signal::KILL)
+        }
+    }
+}
+
+/// Starts a server that outlives this process, with its output in `log`.
+pub(super) fn launch(mut command: Command, log: &Path) -> Result<Child> {
     if log_size(log) > LOG_LIMIT {
         std::fs::rename(log, log.with_extension("log.old")).context("cannot put the old log aside")?;
     }
@@ -189,12 +209,16 @@ pub(super) fn launch(mut command: Command, log: &Path) -> Result<JoinHandle<()>>
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))?;
-    let log = log.to_owned();
-    Ok(tokio::spawn(async move {
+    let pid = child
+        .id()
+        .and_then(|id| Pid::from_raw(id.cast_signed()))
+        .context("a child without a process id")?;
+    let wait = tokio::spawn(async move {
         if let Ok(status) = child.wait().await {
-            tracing::debug!(%status, log = %log.display(), "server.exited");
+            tracing::debug!(pid = pid.as_raw_nonzero(), %status, "server.exited");
         }
-    }))
+    });
+    Ok(Child { pid, wait })
 }
 
 /// The process id in the first line of a file.

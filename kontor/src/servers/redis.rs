@@ -1,13 +1,13 @@
 //! The private Redis.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use redis::{ErrorKind, ServerErrorKind};
+use redis::{ErrorKind as RedisErrorKind, ServerErrorKind};
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -59,7 +59,12 @@ impl Server for Redis {
         let identity = Identity::find(folder).await?;
         let data = folder.path("redis");
         let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&data)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&data)?;
+            // What a crash left may belong to another user, and Redis would go on without saying its process id.
+            match std::fs::remove_file(Self::pid_file(folder)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             // Made anew, not overwritten: the old one may belong to somebody else, and must not keep its mode.
             let next = data.join("redis.conf.next");
             let _ = std::fs::remove_file(&next);
@@ -82,11 +87,11 @@ impl Server for Redis {
     async fn answers(access: &Access) -> Result<bool> {
         match ping(&Self::url(access)).await {
             Ok(_version) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading) => Ok(false),
+            Err(error) if error.kind() == RedisErrorKind::Server(ServerErrorKind::BusyLoading) => Ok(false),
             Err(error)
                 if matches!(
                     error.kind(),
-                    ErrorKind::AuthenticationFailed | ErrorKind::Server(_)
+                    RedisErrorKind::AuthenticationFailed | RedisErrorKind::Server(_)
                 ) =>
             {
                 Err(error).context("the password in redis.json is not the one it was started with")
@@ -134,7 +139,7 @@ pub(super) async fn check_given(url: &str) -> Result<()> {
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::AuthenticationFailed | ErrorKind::Server(_)
+                RedisErrorKind::AuthenticationFailed | RedisErrorKind::Server(_)
             ) =>
         {
             return Err(error).with_context(|| {

@@ -1,0 +1,61 @@
+//! What one process needs to answer requests, put together once by the binary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor_eventstore::{Clock, Progress, Store};
+use kontor_projections::best_sellers::BestSellers;
+use kontor_projections::cards::ProductCards;
+use kontor_projections::orders::Orders;
+use kontor_projections::products::Products;
+use kontor_projections::statuses::OrderStatuses;
+use kontor_projections::updates::Updates;
+
+use crate::auth::Tokens;
+use crate::passwords::Passwords;
+
+/// How long a query waits for the position it asked for, unless configured otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One per process, in an `Arc`, given to the schema as data and to the router as state.
+pub struct App {
+    /// The log.
+    pub store: Store,
+    /// How far the views have come.
+    pub progress: Arc<Progress>,
+    /// Product cards: Redis first, Postgres behind.
+    pub cards: ProductCards,
+    /// Live order statuses: Redis first, Postgres behind.
+    pub statuses: OrderStatuses,
+    /// What sells best.
+    pub best_sellers: BestSellers,
+    /// Orders as they change.
+    pub order_updates: Updates<Orders>,
+    /// Products as they change.
+    pub product_updates: Updates<Products>,
+    /// Makes and checks access tokens.
+    pub tokens: Tokens,
+    /// Hashes and checks passwords.
+    pub passwords: Passwords,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// How long a query waits for the position it asked for.
+    pub patience: Duration,
+    /// For the readiness check; the read models bring their own.
+    pub redis: redis::aio::ConnectionManager,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+/// What is known of the request an operation came with. Found in every operation's data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// The client's `x-request-id` if it sent a usable one, or one of ours. Answered as `x-request-id`.
+    pub request_id: String,
+    /// The client's W3C `traceparent`, if it sent a well-formed one.
+    pub traceparent: Option<String>,
+}

@@ -1,0 +1,128 @@
+//! Who may do what: one table, asked by every resolver.
+
+use async_graphql::{Context, Result};
+use kontor_domain::Role;
+
+use super::error::{forbidden, unauthenticated};
+use crate::auth::Viewer;
+
+/// Something that not everybody may do. Browsing products, registering and logging in need none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// Create products, change what the catalogue says of them, take them off sale.
+    CatalogueWrite,
+    /// Book stock in and set it right.
+    StockWrite,
+    /// See how many pieces are on hand and reserved, beyond what is available.
+    StockRead,
+    /// Place orders, in one's own name.
+    OrderPlace,
+    /// See everybody's orders.
+    OrderReadAll,
+    /// Cancel everybody's orders.
+    OrderCancelAll,
+    /// Ship and deliver orders and take items back.
+    OrderFulfil,
+    /// See everybody's account.
+    UserReadAll,
+    /// Give and take roles, close and open accounts.
+    UserManage,
+    /// See what the shop sells.
+    SalesRead,
+    /// See the log's head and how far the views are behind it.
+    LogRead,
+}
+
+const EVERYBODY: &[Role] = &[Role::Customer, Role::Staff, Role::Admin];
+const STAFF: &[Role] = &[Role::Staff, Role::Admin];
+const ADMIN: &[Role] = &[Role::Admin];
+
+impl Permission {
+    /// The roles that have it: any one of them is enough.
+    pub(crate) const fn holders(self) -> &'static [Role] {
+        match self {
+            Self::OrderPlace => EVERYBODY,
+            Self::CatalogueWrite
+            | Self::StockWrite
+            | Self::StockRead
+            | Self::OrderReadAll
+            | Self::OrderCancelAll
+            | Self::OrderFulfil
+            | Self::UserReadAll
+            | Self::SalesRead
+            | Self::LogRead => STAFF,
+            Self::UserManage => ADMIN,
+        }
+    }
+
+    /// Whether the viewer has it; nobody has nothing.
+    pub(crate) fn held_by(self, viewer: Option<&Viewer>) -> bool {
+        viewer.is_some_and(|viewer| viewer.roles.iter().any(|role| self.holders().contains(role)))
+    }
+}
+
+/// Who asks, if anybody is logged in.
+pub(crate) fn viewer<'c>(ctx: &Context<'c>) -> Option<&'c Viewer> {
+    ctx.data_opt::<Option<Viewer>>()?.as_ref()
+}
+
+/// Who asks; UNAUTHENTICATED if nobody is logged in.
+pub(crate) fn logged_in<'c>(ctx: &Context<'c>) -> Result<&'c Viewer> {
+    viewer(ctx).ok_or_else(unauthenticated)
+}
+
+/// Who asks, if they may; UNAUTHENTICATED or FORBIDDEN.
+pub(crate) fn require<'c>(ctx: &Context<'c>, permission: Permission) -> Result<&'c Viewer> {
+    let viewer = logged_in(ctx)?;
+    if permission.held_by(Some(viewer)) {
+        Ok(viewer)
+    } else {
+        Err(forbidden())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn somebody(roles: &[Role]) -> Viewer {
+        Viewer {
+            user_id: kontor_domain::UserId::from_ulid(ulid::Ulid::from_parts(1, 1)),
+            roles: roles.into(),
+        }
+    }
+
+    #[test]
+    fn nobody_may_nothing() {
+        assert!(!Permission::OrderPlace.held_by(None));
+        assert!(!Permission::OrderPlace.held_by(Some(&somebody(&[]))));
+    }
+
+    #[test]
+    fn a_customer_buys_and_nothing_else() {
+        let customer = somebody(&[Role::Customer]);
+        assert!(Permission::OrderPlace.held_by(Some(&customer)));
+        for other in [
+            Permission::CatalogueWrite,
+            Permission::StockWrite,
+            Permission::StockRead,
+            Permission::OrderReadAll,
+            Permission::OrderCancelAll,
+            Permission::OrderFulfil,
+            Permission::UserReadAll,
+            Permission::UserManage,
+            Permission::SalesRead,
+            Permission::LogRead,
+        ] {
+            assert!(!other.held_by(Some(&customer)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn staff_do_not_give_roles() {
+        let staff = somebody(&[Role::Customer, Role::Staff]);
+        assert!(Permission::OrderFulfil.held_by(Some(&staff)));
+        assert!(!Permission::UserManage.held_by(Some(&staff)));
+        assert!(Permission::UserManage.held_by(Some(&somebody(&[Role::Customer, Role::Admin]))));
+    }
+}

@@ -1,0 +1,266 @@
+//! Sees an order through: reserve every product, then confirm or reject; release or commit what was reserved.
+//!
+//! | the order was | the process |
+//! | --- | --- |
+//! | placed | asks every product for its pieces; confirms if all said yes, rejects with what was refused if not |
+//! | rejected or cancelled | has every product release what it holds for the order |
+//! | shipped | has every product commit it: the pieces leave the house |
+//! | returned, to be restocked | has the products take the pieces back |
+//!
+//! Payment will stand between reservation and confirmation. Each step is decided by the aggregates and recorded as an
+//! event, refusals too, so the process has no state of its own beyond its checkpoint: whatever it repeats, the keys of its
+//! commands make the log answer as before. An order cancelled while it is being reserved refuses its confirmation; what
+//! was reserved is then released by the answer to the cancellation, which comes later in the order's own stream.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, try_join_all};
+use futures::{StreamExt, TryStreamExt};
+use kontor_domain::order::stock_needed;
+use kontor_domain::{
+    Order, OrderCommand, OrderError, OrderEvent, OrderId, OrderItem, Product, ProductCommand, ProductError, ProductEvent,
+    ProductId, Quantity, RefusalReason, RefusedItem,
+};
+use kontor_eventstore::read::ReadError;
+use kontor_eventstore::{
+    Actor, Body, Clock, CommandContext, Consumer, ExecuteError, IdempotencyKey, Outcome, Parked, Recorded, Store, crash,
+};
+use sqlx::PgConnection;
+
+/// Orders seen to at the same time.
+const CONCURRENCY: usize = 256;
+const NAME: &str = "order_process";
+
+/// The process manager of orders.
+pub struct OrderProcess {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why an event could not be answered.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    /// It passes; the whole batch is tried again.
+    #[error("{0}")]
+    Later(String),
+    /// It does not: the order is parked.
+    #[error("{0}")]
+    Never(String),
+}
+
+impl From<ReadError> for StepError {
+    fn from(error: ReadError) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+impl Consumer for OrderProcess {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn handle<'a>(
+        &'a self,
+        _connection: &'a mut PgConnection,
+        events: &'a [Arc<Recorded>],
+    ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
+        Box::pin(async move {
+            let mut orders: HashMap<String, Vec<&Arc<Recorded>>> = HashMap::new();
+            for event in events.iter().filter(|event| concerns(event)) {
+                orders.entry(event.stream().aggregate_id).or_default().push(event);
+            }
+            // One order's events in order, different orders side by side.
+            let parked: Vec<Vec<Parked>> = futures::stream::iter(orders.into_values())
+                .map(|events| self.answer_in_order(events))
+                .buffer_unordered(CONCURRENCY)
+                .try_collect()
+                .await
+                .map_err(|error: StepError| sqlx::Error::Protocol(error.to_string()))?;
+            Ok(parked.into_iter().flatten().collect())
+        })
+    }
+}
+
+fn concerns(event: &Recorded) -> bool {
+    match &event.body {
+        Body::Order(_, event) => !matches!(event, OrderEvent::Confirmed { .. } | OrderEvent::Delivered {}),
+        Body::Unreadable(it) => it.aggregate_type == "order",
+        _ => false,
+    }
+}
+
+impl OrderProcess {
+    /// A process manager that sends its commands to `store`.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Answers one order's events; from the first that cannot be answered on, they are parked.
+    async fn answer_in_order(&self, events: Vec<&Arc<Recorded>>) -> Result<Vec<Parked>, StepError> {
+        let mut parked = Vec::new();
+        for event in events {
+            if !parked.is_empty() {
+                parked.push(Parked::waiting(event));
+                continue;
+            }
+            match self.answer(event).await {
+                Ok(()) => {}
+                Err(StepError::Never(error)) => parked.push(Parked::failed(event, error)),
+                Err(later @ StepError::Later(_)) => return Err(later),
+            }
+        }
+        Ok(parked)
+    }
+
+    async fn answer(&self, event: &Recorded) -> Result<(), StepError> {
+        let step = match &event.body {
+            Body::Order(id, it) => Step { process: self, order_id: *id, event, it },
+            Body::Unreadable(it) => return Err(StepError::Never(it.error.clone())),
+            _ => return Ok(()),
+        };
+        step.answer().await
+    }
+}
+
+/// The answer to one event of an order.
+struct Step<'a> {
+    process: &'a OrderProcess,
+    order_id: OrderId,
+    event: &'a Recorded,
+    it: &'a OrderEvent,
+}
+
+impl Step<'_> {
+    async fn answer(&self) -> Result<(), StepError> {
+        let order_id = self.order_id;
+        match self.it {
+            OrderEvent::Placed { items, .. } => self.reserve(items).await,
+            OrderEvent::Rejected { .. } | OrderEvent::Cancelled { .. } => {
+                self.tell_all("release", |_| ProductCommand::Release { order_id }).await
+            }
+            OrderEvent::Shipped { .. } => self.tell_all("commit", |_| ProductCommand::Commit { order_id }).await,
+            OrderEvent::ItemsReturned { lines, restock: true, .. } => {
+                let mut pieces: BTreeMap<ProductId, Quantity> = BTreeMap::new();
+                for line in lines {
+                    let sum = match pieces.get(&line.product_id) {
+                        Some(sum) => sum.checked_add(line.quantity).map_err(never)?,
+                        None => line.quantity,
+                    };
+                    pieces.insert(line.product_id, sum);
+                }
+                self.tell("return", &pieces, |quantity| ProductCommand::ReturnStock { order_id, quantity }).await
+            }
+            OrderEvent::Confirmed { .. } | OrderEvent::Delivered {} | OrderEvent::ItemsReturned { .. } => Ok(()),
+        }
+    }
+
+    async fn reserve(&self, items: &[OrderItem]) -> Result<(), StepError> {
+        let needed = stock_needed(items).map_err(never)?;
+        let answers = needed.iter().map(|(product_id, quantity)| self.reserve_one(*product_id, *quantity));
+        let refused: Vec<RefusedItem> = try_join_all(answers).await?.into_iter().flatten().collect();
+        crash::point("process.reserved");
+        let (name, command) = if refused.is_empty() {
+            ("confirm", OrderCommand::Confirm)
+        } else {
+            ("reject", OrderCommand::Reject { refused })
+        };
+        let outcome = self.process.store.execute::<Order>(self.order_id, command, self.context(name, "order")).await;
+        crash::point("process.decided");
+        match outcome {
+            // Cancelled in the meantime: its own event releases what was reserved here.
+            Ok(_) | Err(ExecuteError::Refused(OrderError::NotAllowed { .. })) => Ok(()),
+            Err(error) => Err(step_error(error)),
+        }
+    }
+
+    /// Asks one product for its pieces. The product's answer is an event either way, so that a repeat finds it.
+    async fn reserve_one(&self, product_id: ProductId, requested: Quantity) -> Result<Option<RefusedItem>, StepError> {
+        let order_id = self.order_id;
+        let command = ProductCommand::Reserve { order_id, quantity: requested };
+        let outcome = self.process.store.execute::<Product>(product_id, command, self.context("reserve", product_id)).await;
+        crash::point("process.reserve_one");
+        let refusal = |available, reason| Some(RefusedItem { product_id, requested, available, reason });
+        match outcome {
+            Ok(Outcome { events, .. }) => Ok(events.iter().find_map(|event| match event {
+                ProductEvent::ReservationRefused { available, reason, .. } => refusal(*available, *reason),
+                _ => None,
+            })),
+            Err(ExecuteError::Refused(ProductError::NotFound)) => Ok(refusal(0, RefusalReason::UnknownProduct)),
+            Err(error) => Err(step_error(error)),
+        }
+    }
+
+    /// Sends a command to every product of the order.
+    async fn tell_all(&self, name: &str, command: impl Fn(Quantity) -> ProductCommand) -> Result<(), StepError> {
+        let items = self.process.store.recall(self.order_id, |order: &Order| order.items().to_vec()).await?;
+        self.tell(name, &stock_needed(&items).map_err(never)?, command).await
+    }
+
+    async fn tell(
+        &self,
+        name: &str,
+        pieces: &BTreeMap<ProductId, Quantity>,
+        command: impl Fn(Quantity) -> ProductCommand,
+    ) -> Result<(), StepError> {
+        let told = pieces.iter().map(|(product_id, quantity)| {
+            let command = command(*quantity);
+            async move {
+                match self.process.store.execute::<Product>(*product_id, command, self.context(name, product_id)).await {
+                    Ok(_) | Err(ExecuteError::Refused(ProductError::NotFound)) => Ok(()),
+                    Err(error) => Err(step_error(error)),
+                }
+            }
+        });
+        try_join_all(told).await?;
+        crash::point("process.told");
+        Ok(())
+    }
+
+    /// The context of the command `name` to `target`: everything about it follows from the event.
+    fn context(&self, name: &str, target: impl Display) -> CommandContext {
+        let cause = format!("{}/{}", self.order_id, self.event.sequence);
+        let key = IdempotencyKey::derived(NAME, &cause, format!("{name}/{target}"));
+        let metadata = self.event.metadata().ok();
+        let backdated = metadata.as_ref().is_some_and(|it| it.backdated.is_some());
+        let time = if backdated { self.event.time } else { self.process.clock.now() };
+        let mut context = CommandContext::new(key.key.clone(), Actor::System(NAME), time).once(key);
+        context.backdated = backdated;
+        context.causation_id = Some(format!("order/{cause}"));
+        if let Some(metadata) = metadata {
+            context.correlation_id = metadata.correlation_id;
+            context.traceparent = metadata.traceparent;
+        }
+        context
+    }
+}
+
+fn never(error: impl Display) -> StepError {
+    StepError::Never(error.to_string())
+}
+
+fn step_error<E: std::error::Error>(error: ExecuteError<E>) -> StepError {
+    match error {
+        ExecuteError::Contended { .. } | ExecuteError::Unavailable(_) => StepError::Later(error.to_string()),
+        other => StepError::Never(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_derived_key_depends_on_event_step_and_product_and_on_nothing_else() {
+        let keys: HashSet<String> = [("a/1", "reserve/x"), ("a/1", "reserve/y"), ("a/2", "reserve/x"), ("b/1", "reserve/x")]
+            .into_iter()
+            .map(|(cause, step)| IdempotencyKey::derived(NAME, cause, step).key)
+            .collect();
+        assert_eq!(keys.len(), 4);
+        assert_eq!(IdempotencyKey::derived(NAME, "a/1", "reserve/x"), IdempotencyKey::derived(NAME, "a/1", "reserve/x"));
+    }
+}
