@@ -6,6 +6,7 @@ use std::time::Duration;
 use kontor_eventstore::{Clock, Progress, Store};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
+use kontor_projections::mirror::Redis;
 use kontor_projections::orders::Orders;
 use kontor_projections::products::Products;
 use kontor_projections::statuses::OrderStatuses;
@@ -42,7 +43,7 @@ pub struct App {
     /// How long a query waits for the position it asked for.
     pub patience: Duration,
     /// For the readiness check; the read models bring their own.
-    pub redis: redis::aio::ConnectionManager,
+    pub redis: Redis,
 }
 
 impl std::fmt::Debug for App {

@@ -287,3 +287,6 @@ async fn stored(pool: &PgPool) -> Result<Vec<SigningKey>, sqlx::Error> {
     .fetch_all(pool)
     .await
 }
+
+#[cfg(test)]
+mod tests;

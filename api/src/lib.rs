@@ -1,11 +1,28 @@
 //! The endpoint: GraphQL over HTTP, WebSocket and Server-Sent Events, with what an operator needs beside it.
+//!
+//! A request comes in through [`http`], [`socket`] or [`sse`]; [`params`] reads it, [`guard`] and [`documents`] decide
+//! whether and as what it is executed, [`graphql`] answers, [`reply`] writes the answer.
 
 pub mod app;
 pub mod auth;
+pub mod documents;
 pub mod graphql;
+pub mod guard;
+pub mod health;
+pub mod http;
+pub mod media;
+pub mod metrics;
+pub mod params;
 pub mod passwords;
 pub mod playground;
+pub mod reply;
+pub mod server;
+pub mod socket;
+pub mod sse;
+pub mod transport;
 
 pub use app::{App, RequestInfo};
 pub use auth::{TokenError, Tokens, Viewer};
+pub use guard::Limits;
 pub use passwords::Passwords;
+pub use server::{RouterOptions, router, serve};

@@ -72,7 +72,9 @@ impl Passwords {
         let argon = self.argon.clone();
         self.in_turn(move || {
             let salt = SaltString::encode_b64(&salt).map_err(unhashable)?;
-            let hash = argon.hash_password(password.as_bytes(), &salt).map_err(unhashable)?;
+            let hash = argon
+                .hash_password(password.as_bytes(), &salt)
+                .map_err(unhashable)?;
             PasswordHash::new(hash.to_string()).map_err(unhashable)
         })
         .await?

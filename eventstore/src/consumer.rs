@@ -45,6 +45,16 @@ pub trait Consumer: Send + Sync + 'static {
         connection: &'a mut PgConnection,
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>>;
+
+    /// Applies events that waited in the dead letters, in the transaction that takes them out of there. They come behind
+    /// events of other aggregates that follow them in the log.
+    fn resume<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        events: &'a [Arc<Recorded>],
+    ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
+        self.handle(connection, events)
+    }
 }
 
 /// Notes how far a consumer has come that keeps its checkpoint elsewhere (in Redis), for everybody to see.
@@ -348,8 +358,9 @@ async fn advance(
     Ok(done.rows_affected() == 1)
 }
 
-/// Parts the events of parked aggregates from the rest.
-fn set_aside(events: Vec<Arc<Recorded>>, parked: &HashSet<StreamKey>) -> (Vec<Arc<Recorded>>, Vec<Parked>) {
+/// Parts the events of parked aggregates from the rest: they wait.
+#[must_use]
+pub fn set_aside(events: Vec<Arc<Recorded>>, parked: &HashSet<StreamKey>) -> (Vec<Arc<Recorded>>, Vec<Parked>) {
     if parked.is_empty() {
         return (events, Vec::new());
     }

@@ -140,7 +140,7 @@ pub async fn resume(
         .filter(|event| waiting.contains(&event.position.cast_signed()))
         .map(Arc::new)
         .collect();
-    let refused = consumer.handle(&mut tx, &events).await?;
+    let refused = consumer.resume(&mut tx, &events).await?;
     if let Some(first) = refused.into_iter().next() {
         return Ok(Resumed::StillParked {
             position: first.position,

@@ -41,6 +41,8 @@ pub(crate) struct Proposal {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) claims: Vec<ClaimChange>,
     pub(crate) key: Option<IdempotencyKey>,
+    /// Whether the aggregate said no. A refusal leaves its key free; but if the key has been answered, that is the answer.
+    pub(crate) refused: bool,
     pub(crate) time: DateTime<Utc>,
     pub(crate) command_id: String,
     pub(crate) metadata: String,
@@ -182,18 +184,38 @@ impl Facts {
                 }
             }
         }
-        if let Some(key) = &proposal.key {
+        if let Some(key) = &proposal.key
+            && !proposal.refused
+        {
             self.answers
                 .insert(key.key.clone(), proposal.answer(key, self.head));
-        }
-        if proposal.events.is_empty() && proposal.key.is_none() {
+        } else if proposal.events.is_empty() {
             return Verdict::Answer(Ok(Appended::Written { position: self.head }));
         }
         Verdict::Write { first_position }
     }
 }
 
+impl Facts {
+    /// What this process expects the facts to be, having seen the log up to `head`. Only for groups whose proposals are
+    /// all [guarded](Proposal::is_guarded).
+    pub(crate) fn as_expected(head: u64, group: &[Proposal]) -> Self {
+        let mut facts = Self { head, ..Self::default() };
+        for proposal in group.iter().filter(|proposal| !proposal.chain.is_broken()) {
+            let stream = (proposal.aggregate_type, proposal.aggregate_id.clone());
+            facts.versions.entry(stream).or_insert(proposal.expected);
+        }
+        facts
+    }
+}
+
 impl Proposal {
+    /// Whether everything it expects is guarded by a unique index: its version by that of its first event, its claims
+    /// and its key by theirs. Wishes without events, and the giving back of claims, are not.
+    pub(crate) fn is_guarded(&self) -> bool {
+        !self.events.is_empty() && !self.claims.iter().any(|change| matches!(change, ClaimChange::Release { .. }))
+    }
+
     /// What its key is answered from now on, its last event standing at `position`.
     pub(crate) fn answer(&self, key: &IdempotencyKey, position: u64) -> Answer {
         Answer {

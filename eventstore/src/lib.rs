@@ -20,6 +20,7 @@ pub mod store;
 
 mod group;
 mod snapshots;
+mod statements;
 mod tail;
 mod upcast;
 mod writer;

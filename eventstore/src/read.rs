@@ -17,13 +17,16 @@ pub enum ReadError {
     /// What came was not a binary COPY of `events`.
     #[error("the log's COPY stream is malformed at byte {0} of a row")]
     Malformed(usize),
+    /// An aggregate cannot be loaded: an event of its stream is not one this binary knows.
+    #[error("an event of the aggregate cannot be decoded: {0}")]
+    Undecodable(String),
 }
 
 impl From<ReadError> for sqlx::Error {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Database(error) => error,
-            malformed @ ReadError::Malformed(_) => Self::Protocol(malformed.to_string()),
+            other => Self::Protocol(other.to_string()),
         }
     }
 }

@@ -162,6 +162,9 @@ pub enum ExecuteError<E: std::error::Error> {
     /// The log cannot be written or read now. Nothing is known to be lost; the same key may be sent again.
     #[error("the log is not available: {0}")]
     Unavailable(String),
+    /// The aggregate's stream holds an event that this binary cannot read. Waiting does not help.
+    #[error("the aggregate cannot be loaded: {0}")]
+    Unreadable(String),
 }
 
 impl Store {
@@ -212,17 +215,30 @@ impl Store {
         self.in_own_task(id, command, context, true).await
     }
 
-    /// Looks at an aggregate as this process knows it: newest or, when another process writes it, a little older.
+    /// Looks at an aggregate and its version, as the log has them.
     ///
     /// # Errors
-    /// When it is not in memory and cannot be loaded.
+    /// When it cannot be loaded.
     pub async fn inspect<A: Stored, T>(
         &self,
         id: A::Id,
         look: impl FnOnce(&A, u64) -> T,
     ) -> Result<T, ReadError> {
-        let loaded = self.inner.load::<A>(&id).await.map_err(ReadError::Database)?;
+        let loaded = self.inner.load::<A>(&id).await?;
         Ok(look(&loaded.aggregate, loaded.version))
+    }
+
+    /// Looks at an aggregate as this process last knew it: for what never changes once it is there.
+    ///
+    /// # Errors
+    /// When it is not in memory and cannot be loaded.
+    pub async fn recall<A: Stored, T>(&self, id: A::Id, look: impl Fn(&A) -> T) -> Result<T, ReadError> {
+        if let Some(slot) = A::slots(&self.inner.slots).get(&id)
+            && let Some(newest) = slot.0.lock().await.as_ref().filter(|newest| !newest.chain.is_broken())
+        {
+            return Ok(look(&newest.aggregate));
+        }
+        self.inspect(id, |aggregate, _| look(aggregate)).await
     }
 
     /// Who holds a claim, by the log itself rather than a view.
@@ -340,7 +356,7 @@ impl Inner {
         let newest = match slot.take() {
             Some(newest) if !newest.chain.is_broken() => slot.insert(newest),
             _ if fresh => slot.insert(Newest::new(A::default(), 0)),
-            _ => slot.insert(self.load(&id).await.map_err(unavailable)?),
+            _ => slot.insert(self.load(&id).await.map_err(not_loaded)?),
         };
         let base = newest.version;
         let decided = match context.expected_version {
@@ -358,7 +374,8 @@ impl Inner {
             chain: Arc::clone(&newest.chain),
             events: Vec::new(),
             claims: Vec::new(),
-            key: None,
+            key: context.key.clone(),
+            refused: !matches!(decided, Decided::Events(_)),
             time: context.time,
             command_id: context.command_id.clone(),
             metadata: String::new(),
@@ -366,7 +383,6 @@ impl Inner {
         };
         if let Decided::Events(events) = &decided {
             newest.version += events.len() as u64;
-            proposal.key.clone_from(&context.key);
             metadata.clone_into(&mut proposal.metadata);
             for event in events {
                 proposal.claims.extend(A::claim_changes(event));
@@ -376,19 +392,6 @@ impl Inner {
                     payload: serde_json::to_string(event).map_err(unavailable)?,
                     body: A::body(id, event.clone()),
                 });
-            }
-        } else if let Some(key) = &context.key {
-            // A repeat of what was once accepted gets its old answer, although it would be refused now; a refusal
-            // itself claims nothing, so the key stays free.
-            if let Some(answer) = self.answered(key.key.as_str()).await.map_err(unavailable)? {
-                let told = if answer.fingerprint == key.fingerprint {
-                    Ok(Appended::Repeat(answer))
-                } else {
-                    Err(AppendError::KeyReused)
-                };
-                let (reply, answer) = oneshot::channel();
-                let _ = reply.send(told);
-                return Ok((decided, base, answer));
             }
         }
         self.writer.send(proposal).await.map_err(unavailable)?;
@@ -451,34 +454,15 @@ impl Inner {
         })
     }
 
-    async fn answered(&self, key: &str) -> Result<Option<Answer>, sqlx::Error> {
-        let row = sqlx::query!(
-            "SELECT fingerprint, aggregate_type, aggregate_id, first_sequence, last_sequence, position
-             FROM answers WHERE key = $1",
-            key
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|row| Answer {
-            fingerprint: row.fingerprint,
-            aggregate_type: row.aggregate_type,
-            aggregate_id: row.aggregate_id,
-            first_sequence: row.first_sequence.unsigned_abs(),
-            last_sequence: row.last_sequence.unsigned_abs(),
-            position: row.position.unsigned_abs(),
-        }))
-    }
-
-    async fn load<A: Stored>(&self, id: &A::Id) -> Result<Newest<A>, sqlx::Error> {
-        let (aggregate, version) =
-            load::<A>(&self.pool, &id.to_string())
-                .await
-                .map_err(|error| match error {
-                    AggregateError::DatabaseConnectionError(cause)
-                    | AggregateError::UnexpectedError(cause)
-                    | AggregateError::DeserializationError(cause) => sqlx::Error::Protocol(cause.to_string()),
-                    other => sqlx::Error::Protocol(other.to_string()),
-                })?;
+    async fn load<A: Stored>(&self, id: &A::Id) -> Result<Newest<A>, ReadError> {
+        let loaded = load::<A>(&self.pool, &id.to_string()).await;
+        let (aggregate, version) = loaded.map_err(|error| match error {
+            AggregateError::DeserializationError(cause) => ReadError::Undecodable(cause.to_string()),
+            AggregateError::DatabaseConnectionError(cause) | AggregateError::UnexpectedError(cause) => {
+                sqlx::Error::Protocol(cause.to_string()).into()
+            }
+            other => sqlx::Error::Protocol(other.to_string()).into(),
+        })?;
         Ok(Newest::new(aggregate, version))
     }
 }
@@ -507,6 +491,13 @@ fn decide<A: Entity>(aggregate: &mut A, command: A::Command) -> Result<Decided<A
             "the handler of {} waits for something",
             A::TYPE
         ))),
+    }
+}
+
+fn not_loaded<E: std::error::Error>(error: ReadError) -> ExecuteError<E> {
+    match error {
+        ReadError::Undecodable(cause) => ExecuteError::Unreadable(cause),
+        other => unavailable(other),
     }
 }
 

@@ -52,7 +52,10 @@ enum StepError {
 
 impl From<ReadError> for StepError {
     fn from(error: ReadError) -> Self {
-        Self::Later(error.to_string())
+        match error {
+            ReadError::Undecodable(_) => Self::Never(error.to_string()),
+            ReadError::Database(_) | ReadError::Malformed(_) => Self::Later(error.to_string()),
+        }
     }
 }
 
@@ -67,9 +70,9 @@ impl Consumer for OrderProcess {
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
         Box::pin(async move {
-            let mut orders: HashMap<String, Vec<&Arc<Recorded>>> = HashMap::new();
+            let mut orders: HashMap<String, Vec<Arc<Recorded>>> = HashMap::new();
             for event in events.iter().filter(|event| concerns(event)) {
-                orders.entry(event.stream().aggregate_id).or_default().push(event);
+                orders.entry(event.stream().aggregate_id).or_default().push(Arc::clone(event));
             }
             // One order's events in order, different orders side by side.
             let parked: Vec<Vec<Parked>> = futures::stream::iter(orders.into_values())
@@ -99,16 +102,16 @@ impl OrderProcess {
     }
 
     /// Answers one order's events; from the first that cannot be answered on, they are parked.
-    async fn answer_in_order(&self, events: Vec<&Arc<Recorded>>) -> Result<Vec<Parked>, StepError> {
+    async fn answer_in_order(&self, events: Vec<Arc<Recorded>>) -> Result<Vec<Parked>, StepError> {
         let mut parked = Vec::new();
         for event in events {
             if !parked.is_empty() {
-                parked.push(Parked::waiting(event));
+                parked.push(Parked::waiting(&event));
                 continue;
             }
-            match self.answer(event).await {
+            match self.answer(&event).await {
                 Ok(()) => {}
-                Err(StepError::Never(error)) => parked.push(Parked::failed(event, error)),
+                Err(StepError::Never(error)) => parked.push(Parked::failed(&event, error)),
                 Err(later @ StepError::Later(_)) => return Err(later),
             }
         }

@@ -1,10 +1,11 @@
 //! The Postgres and Redis that Kontor runs for itself when it is given none.
 //!
-//! They live under the data folder (`.kontor/`), listen on 127.0.0.1 only, each behind a password of its own, and are
-//! shared by every `kontor` process that uses the same folder: `kontor run` in one terminal, `kontor status` in another.
-//! Nobody owns them. Each process holds a shared lock on the folder while it uses them, starts what does not run,
-//! brings back what died, and the last one to leave stops them. A `kontor` killed with `kill -9` loses its lock with its
-//! life and leaves the servers running; the next one finds them, uses them, and stops them when it leaves.
+//! They live under the data folder (`.kontor/`), listen on 127.0.0.1 only, each behind a password of its own,
+//! and are shared by every `kontor` process that uses the same folder: `kontor run` in one terminal, `kontor
+//! status` in another. Nobody owns them. Each process holds a shared lock on the folder while it uses them,
+//! starts what does not run, brings back what died, and the last one to leave stops them. A `kontor` killed
+//! with `kill -9` loses its lock with its life and leaves the servers running; the next one finds them, uses
+//! them, and stops them when it leaves.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,14 +69,15 @@ struct Private {
 }
 
 impl Servers {
-    /// Uses the servers given, else those already running under the data folder, else starts private ones there.
+    /// Uses the servers given, else those already running under the data folder, else starts private ones
+    /// there.
     ///
     /// Returns when both answer and the database exists. After a crash that includes Postgres' recovery.
     ///
     /// # Errors
     ///
-    /// A sentence that says what to do: a server given cannot be reached or is too old, a program is not installed, the
-    /// folder cannot be written, or a server does not start (with the last lines of its log).
+    /// A sentence that says what to do: a server given cannot be reached or is too old, a program is not
+    /// installed, the folder cannot be written, or a server does not start (with the last lines of its log).
     pub async fn start(options: &ServerOptions) -> Result<Self> {
         if let Some(url) = &options.database_url {
             postgres::check_given(url).await?;
@@ -128,7 +130,8 @@ impl Servers {
         &self.redis_url
     }
 
-    /// Leaves the servers. When no other process uses them they are stopped, and this returns after they have exited.
+    /// Leaves the servers. When no other process uses them they are stopped, and this returns after they have
+    /// exited.
     ///
     /// # Errors
     ///
@@ -180,8 +183,8 @@ impl Drop for Private {
     }
 }
 
-/// Brings a server back whenever it dies, until cancelled. Several processes may do this for one server at once: the
-/// first to get its turn starts it, the others find it running.
+/// Brings a server back whenever it dies, until cancelled. Several processes may do this for one server at
+/// once: the first to get its turn starts it, the others find it running.
 async fn supervise<S: Server>(folder: Folder, cancel: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -207,7 +210,8 @@ async fn supervise<S: Server>(folder: Folder, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             turn = folder.turn() => turn,
         };
-        // Not raced against `cancel`: a server launched but not yet on record could not be stopped by anybody.
+        // Not raced against `cancel`: a server launched but not yet on record could not be stopped by
+        // anybody.
         let restarted = match turn {
             Ok(_turn) => private::ensure::<S>(&folder, Moving::Forbidden, &cancel).await,
             Err(error) => Err(error),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use kontor_eventstore::read::{RawEvent, ReadError, read_raw};
-use kontor_eventstore::{Consumer, Parked, Recorded};
+use kontor_eventstore::{Consumer, Parked, Recorded, consumer};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
@@ -180,10 +180,26 @@ impl Filling {
             let Some(last) = batch[skip..].last() else { continue };
             self.reached = last.position;
             let mut tx = self.connection.begin().await?;
-            let parked = self.view.handle(&mut tx, &batch[skip..]).await?;
+            let parked = apply(self.view.as_ref(), &mut tx, batch[skip..].to_vec(), &self.parked).await?;
             tx.commit().await?;
             self.parked.extend(parked);
         }
         Ok(self)
     }
+}
+
+/// Applies events as a worker would: those of aggregates that are parked already wait. Answers what is parked in addition.
+///
+/// # Errors
+/// When Postgres refuses or is not there.
+pub async fn apply(
+    view: &dyn Consumer,
+    connection: &mut PgConnection,
+    events: Vec<Arc<Recorded>>,
+    parked: &[Parked],
+) -> Result<Vec<Parked>, sqlx::Error> {
+    let streams = parked.iter().map(|parked| parked.stream.clone()).collect();
+    let (events, mut more) = consumer::set_aside(events, &streams);
+    more.extend(view.handle(connection, &events).await?);
+    Ok(more)
 }

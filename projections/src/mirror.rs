@@ -48,6 +48,14 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1
 ";
 
+/// Ends a filling: moves from its mark to the mirror's, if the mark is still there; 0 if not.
+const FINISH: &str = r"
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('DEL', KEYS[1])
+return 1
+";
+
 /// The connection to Redis, and the prefix that ties keys to this log (L11). Cheap to clone.
 #[derive(Clone)]
 pub struct Redis {
@@ -88,6 +96,20 @@ impl Redis {
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+
+    /// The connection itself.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
+    /// Forgets how far a mirror has come, so that it is filled again.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn forget(&self, mirror: &str) -> Result<(), RedisError> {
+        redis::cmd("DEL").arg(self.key(mirror)).exec_async(&mut self.connection.clone()).await
     }
 
     /// Whether it answers.
@@ -171,6 +193,10 @@ enum MirrorError {
     Log(#[from] kontor_eventstore::read::ReadError),
 }
 
+fn emptied() -> RedisError {
+    RedisError::from((redis::ErrorKind::Client, "redis was emptied while being filled"))
+}
+
 /// Keeps `M` up to date whenever its lease can be had, until `stop`.
 pub async fn run<M: MirrorOf>(worker: Worker, redis: Redis, stop: CancellationToken) {
     let mirror = Mirror::<M> { worker: &worker, redis, marker: std::marker::PhantomData };
@@ -250,16 +276,21 @@ impl<M: MirrorOf> Mirror<'_, M> {
             after.clone_from(last);
             let values = M::values(pool, &ids).await?;
             if !self.apply(&filling, &attempt, &attempt, &values).await? {
-                return Err(RedisError::from((redis::ErrorKind::Client, "redis was emptied while being filled")).into());
+                return Err(emptied().into());
             }
             filled += values.len();
         }
-        redis::pipe()
-            .atomic()
-            .set(&marker, reached)
-            .del(&filling)
-            .exec_async(&mut self.redis.connection.clone())
+        // Only if nobody emptied Redis or began to fill it anew behind the last page: the marker vouches for the values.
+        let done: bool = Script::new(FINISH)
+            .key(&filling)
+            .key(&marker)
+            .arg(&attempt)
+            .arg(reached)
+            .invoke_async(&mut self.redis.connection.clone())
             .await?;
+        if !done {
+            return Err(emptied().into());
+        }
         info!(mirror = M::NAME, position = reached, values = filled, "redis filled");
         consumer::report(pool, lease, reached).await?;
         Ok(reached)

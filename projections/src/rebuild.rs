@@ -8,7 +8,7 @@ use kontor_eventstore::{Consumer, Recorded, consumer, dead_letters};
 use sqlx::{Connection, Executor, PgPool};
 use tracing::{info, warn};
 
-use crate::fill::{FillError, Filling, Scratch};
+use crate::fill::{FillError, Filling, Scratch, apply};
 
 const SCHEMA: &str = "rebuild";
 /// Events behind the head at which a rebuilt view is swapped in; the rest is applied during the swap.
@@ -93,8 +93,9 @@ async fn try_swap(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError
         let events: Vec<Arc<Recorded>> =
             read(pool, reached, (live - reached).min(CLOSE)).await?.into_iter().map(Arc::new).collect();
         let Some(last) = events.last() else { break };
-        parked.extend(filling.view.handle(&mut tx, &events).await?);
         reached = last.position;
+        let more = apply(filling.view.as_ref(), &mut tx, events, &parked).await?;
+        parked.extend(more);
     }
     tx.execute(format!("DROP TABLE public.{name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA public").as_str()).await?;
     sqlx::query!("DELETE FROM dead_letters WHERE consumer = $1", name).execute(&mut *tx).await?;

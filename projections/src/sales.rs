@@ -116,7 +116,8 @@ impl View for Sales {
                 .ok_or(FoldError::OutOfRange)?;
         }
         *count += 1;
-        row.position = event.position.cast_signed();
+        // What was parked is counted behind later events of other orders.
+        row.position = row.position.max(event.position.cast_signed());
         Ok(())
     }
 

@@ -137,7 +137,8 @@ impl<V: Followed> Updates<V> {
     /// Starts handing out updates, until `stop`.
     #[must_use]
     pub fn spawn(store: Store, progress: Arc<Progress>, stop: CancellationToken) -> Self {
-        let upto = *progress.watch(V::NAME).borrow();
+        // Nobody is there yet to be told what is in the log already; whoever comes back for it reads it there.
+        let upto = *store.head().borrow();
         let live = Mutex::new(Live { upto, topics: HashMap::new() });
         let rows = moka::sync::Cache::new(REMEMBERED);
         let updates = Self(Arc::new(Inner { store, progress, live, rows }));
@@ -166,6 +167,9 @@ impl<V: Followed> Updates<V> {
                         None => upto,
                     },
                 };
+                if reached < upto {
+                    updates.applied(upto).await;
+                }
                 while reached < upto {
                     let (page, to) = updates.missed(&topic, reached, upto).await?;
                     for update in page {
@@ -187,6 +191,13 @@ impl<V: Followed> Updates<V> {
                 }
             }
         })
+    }
+
+    /// Waits until the view has come to `position`: at most for what it lacked when this process started.
+    async fn applied(&self, position: u64) {
+        let mut view = self.0.progress.watch(V::NAME);
+        // Fails only when the process ends, and the subscriptions with it.
+        let _ = view.wait_for(|reached| *reached >= position).await.is_ok();
     }
 
     fn join(&self, topic: &Topic) -> (broadcast::Receiver<Update<V::Row>>, u64) {
@@ -249,9 +260,11 @@ impl<V: Followed> Updates<V> {
     /// Hands out updates as the view moves.
     async fn push(self, stop: CancellationToken) {
         let mut view = self.0.progress.watch(V::NAME);
+        let mut log = self.0.store.head();
         loop {
             let moved = async {
                 let upto = self.live().upto;
+                log.wait_for(|head| *head > upto).await?;
                 view.wait_for(|position| *position > upto).await.map(|position| *position)
             };
             let position = tokio::select! {

@@ -8,7 +8,7 @@ use kontor_eventstore::{Consumer, Recorded, consumer};
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, PgPool, Row};
 
-use crate::fill::{FillError, Filling, Scratch};
+use crate::fill::{FillError, Filling, Scratch, apply};
 use crate::mirror::{MirrorOf, Redis, Value};
 
 const SCHEMA: &str = "verify";
@@ -90,8 +90,9 @@ async fn compare_at_same_position(pool: &PgPool, filling: &mut Filling, key: &st
         let events: Vec<Arc<Recorded>> =
             read(pool, filling.reached, (live - filling.reached).min(10_000)).await?.into_iter().map(Arc::new).collect();
         let Some(last) = events.last() else { break };
-        filling.view.handle(&mut tx, &events).await?;
         filling.reached = last.position;
+        let more = apply(filling.view.as_ref(), &mut tx, events, &filling.parked).await?;
+        filling.parked.extend(more);
     }
     let verdict = compare(&mut tx, name, key, live).await?;
     tx.rollback().await?;

@@ -100,8 +100,25 @@ impl<V: View> Consumer for Projector<V> {
         connection: &'a mut PgConnection,
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
-        Box::pin(apply::<V>(connection, events))
+        Box::pin(apply::<V>(connection, events, Repeats::Possible))
     }
+
+    fn resume<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        events: &'a [Arc<Recorded>],
+    ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
+        Box::pin(apply::<V>(connection, events, Repeats::Excluded))
+    }
+}
+
+/// Whether an event at or below a row's position may have been applied to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// It has been, and is skipped (V2).
+    Possible,
+    /// It was parked. A row that gathers several aggregates has gone on without it.
+    Excluded,
 }
 
 /// Loads the rows the events concern, folds, and writes the rows that changed: deleted and copied in afresh, in the
@@ -109,6 +126,7 @@ impl<V: View> Consumer for Projector<V> {
 async fn apply<V: View>(
     connection: &mut PgConnection,
     events: &[Arc<Recorded>],
+    repeats: Repeats,
 ) -> Result<Vec<Parked>, sqlx::Error> {
     let ids: HashSet<V::Id> = events.iter().filter_map(|event| V::id_of(event)).collect();
     let known = if ids.is_empty() {
@@ -120,7 +138,7 @@ async fn apply<V: View>(
     let mut rows: HashMap<V::Id, Option<V::Row>> =
         known.into_iter().map(|row| (V::id(&row), Some(row))).collect();
     let mut changed = HashSet::new();
-    let parked = fold_all::<V>(&mut rows, &mut changed, events);
+    let parked = fold_all::<V>(&mut rows, &mut changed, events, repeats);
 
     let stale: Vec<V::Id> = changed.intersection(&existing).cloned().collect();
     if !stale.is_empty() {
@@ -139,6 +157,7 @@ fn fold_all<V: View>(
     rows: &mut HashMap<V::Id, Option<V::Row>>,
     changed: &mut HashSet<V::Id>,
     events: &[Arc<Recorded>],
+    repeats: Repeats,
 ) -> Vec<Parked> {
     let mut parked: Vec<Parked> = Vec::new();
     let mut failed = HashSet::new();
@@ -152,7 +171,8 @@ fn fold_all<V: View>(
             (_, None) => continue,
             (_, Some(id)) => {
                 let row = rows.entry(id.clone()).or_default();
-                if row.as_ref().is_some_and(|row| V::position(row) >= event.position) {
+                let beyond = row.as_ref().is_some_and(|row| V::position(row) >= event.position);
+                if beyond && repeats == Repeats::Possible {
                     continue;
                 }
                 match V::fold(row, event) {

@@ -157,7 +157,13 @@ pub(crate) fn update_position(after: Option<&str>) -> Result<Option<u64>> {
     URL_SAFE_NO_PAD
         .decode(cursor)
         .ok()
-        .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.strip_prefix(UPDATES)?.parse().ok())
+        .and_then(|bytes| {
+            std::str::from_utf8(&bytes)
+                .ok()?
+                .strip_prefix(UPDATES)?
+                .parse()
+                .ok()
+        })
         .map(Some)
         .ok_or_else(|| bad_user_input("after: this is not a cursor of a subscription"))
 }

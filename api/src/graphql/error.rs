@@ -79,8 +79,7 @@ impl Incident {
     pub(crate) fn internal(&self, cause: impl Display) -> Error {
         tracing::error!(trace.id = self.trace_id, error = %cause, "a request failed");
         let trace_id = self.trace_id.as_str();
-        coded(INTERNAL, "internal error")
-            .extend_with(|_, extensions| extensions.set("traceId", trace_id))
+        coded(INTERNAL, "internal error").extend_with(|_, extensions| extensions.set("traceId", trace_id))
     }
 }
 

@@ -12,8 +12,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// How long to wait for another process that starts or stops the servers. Postgres may be recovering meanwhile.
+/// How long to wait for another process that starts or stops the servers. Postgres may be recovering
+/// meanwhile.
 const TURN_WAIT: Duration = Duration::from_secs(360);
+const UNLOCKABLE: &str = "cannot lock a file in the data folder (is it on a network share?)";
 const TURN_POLL: Duration = Duration::from_millis(50);
 
 /// A data folder that exists.
@@ -23,9 +25,28 @@ pub(super) struct Folder {
     root: PathBuf,
 }
 
-/// A lock on a file, for as long as this lives. The kernel gives it back when the process dies, however it dies.
+/// A lock on a file, for as long as this lives. The kernel gives it back when the process dies, however it
+/// dies.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+pub(super) struct Lock(File);
+
+impl Lock {
+    fn try_exclusive(&self) -> Result<bool> {
+        match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error).context(UNLOCKABLE),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread is about to start holds a copy of it until
+        // it has become another program. It cannot fail on an open file.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 /// How to reach one private server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +58,15 @@ pub(super) struct Access {
 impl Folder {
     /// Opens the folder, creating what is missing.
     pub(super) fn open(data: &Path) -> Result<Self> {
-        // 0711, not 0700: Postgres may have to run as another user, who must be able to pass through. What is secret
-        // inside is protected by itself.
+        // 0711, not 0700: Postgres may have to run as another user, who must be able to pass through. What is
+        // secret inside is protected by itself.
         let create = |path: &Path| DirBuilder::new().recursive(true).mode(0o711).create(path);
         create(&data.join("log")).with_context(|| Self::refusal(data))?;
         let root = data.canonicalize().with_context(|| Self::refusal(data))?;
         if root.to_str().is_none_or(|path| path.contains(['\n', '"', '\\'])) {
             bail!(
-                "the data folder {} has a quote, backslash, line break or a byte that is not UTF-8 in its name; \
-                 set KONTOR_DATA to a plainer one",
+                "the data folder {} has a quote, backslash, line break or a byte that is not UTF-8 in its \
+                 name; set KONTOR_DATA to a plainer one",
                 root.display()
             );
         }
@@ -54,7 +75,8 @@ impl Folder {
 
     fn refusal(data: &Path) -> String {
         format!(
-            "cannot use the data folder {}: run Kontor as the user it belongs to, or set KONTOR_DATA to another folder",
+            "cannot use the data folder {}: run Kontor as the user it belongs to, or set KONTOR_DATA to \
+             another folder",
             data.display()
         )
     }
@@ -73,9 +95,9 @@ impl Folder {
 
     /// Waits until nobody else starts or stops servers here, and keeps everybody else from it.
     pub(super) async fn turn(&self) -> Result<Lock> {
-        let file = self.lock_file("turn.lock")?;
+        let lock = self.lock("turn.lock")?;
         let deadline = Instant::now() + TURN_WAIT;
-        while !try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
+        while !lock.try_exclusive()? {
             if Instant::now() > deadline {
                 bail!(
                     "another kontor has been starting or stopping the servers in {} for {} minutes; see {}",
@@ -86,25 +108,24 @@ impl Folder {
             }
             tokio::time::sleep(TURN_POLL).await;
         }
-        Ok(Lock(file))
+        Ok(lock)
     }
 
-    /// Becomes a user of the servers. Only in one's turn: [`Folder::is_deserted`] may hold the lock for a moment.
+    /// Becomes a user of the servers. Only in one's turn: [`Folder::is_deserted`] may hold the lock for a
+    /// moment.
     pub(super) fn join(&self) -> Result<Lock> {
-        let file = self.lock_file("users.lock")?;
-        flock(&file, FlockOperation::LockShared).context("cannot lock users.lock in the data folder")?;
-        Ok(Lock(file))
+        let lock = self.lock("users.lock")?;
+        flock(&lock.0, FlockOperation::LockShared).context(UNLOCKABLE)?;
+        Ok(lock)
     }
 
     /// Whether no process uses the servers.
     pub(super) fn is_deserted(&self) -> Result<bool> {
-        try_lock(
-            &self.lock_file("users.lock")?,
-            FlockOperation::NonBlockingLockExclusive,
-        )
+        self.lock("users.lock")?.try_exclusive()
     }
 
-    fn lock_file(&self, name: &str) -> Result<File> {
+    /// A lock that is not locked yet.
+    fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.root.join(name);
         // Never truncated, never deleted: a lock on a file that somebody replaced locks nothing.
         OpenOptions::new()
@@ -113,6 +134,7 @@ impl Folder {
             .write(true)
             .mode(0o600)
             .open(path)
+            .map(Lock)
             .with_context(|| Self::refusal(&self.root))
     }
 
@@ -134,8 +156,8 @@ impl Folder {
         }
     }
 
-    /// Remembers how to reach the server. All or nothing, also when the machine loses power: without its password a
-    /// database is lost.
+    /// Remembers how to reach the server. All or nothing, also when the machine loses power: without its
+    /// password a database is lost.
     pub(super) fn remember(&self, stem: &str, access: &Access) -> Result<()> {
         let path = self.root.join(format!("{stem}.json"));
         let next = self.root.join(format!("{stem}.json.next"));
@@ -152,14 +174,6 @@ impl Folder {
             File::open(&self.root)?.sync_all()
         };
         write().with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-fn try_lock(file: &File, operation: FlockOperation) -> Result<bool> {
-    match flock(file, operation) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error).context("cannot lock a file in the data folder (is it on a network share?)"),
     }
 }
 

@@ -26,7 +26,8 @@ const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=200",
-    // A committed order survives a power cut. These are the defaults; they are here so that nobody has to wonder.
+    // A committed order survives a power cut. These are the defaults; they are here so that nobody has to
+    // wonder.
     "fsync=on",
     "synchronous_commit=on",
     // The hot parts of log and views stay in memory; the rest is the page cache's.
@@ -54,8 +55,8 @@ pub(super) struct Postgres;
 impl Server for Postgres {
     const NAME: &'static str = "Postgres";
     const STEM: &'static str = "postgres";
-    /// "Fast" shutdown: open transactions are rolled back, a checkpoint is written. Then "immediate": recovery at the next
-    /// start, nothing lost.
+    /// "Fast" shutdown: open transactions are rolled back, a checkpoint is written. Then "immediate":
+    /// recovery at the next start, nothing lost.
     const STOP: &'static [(Signal, Duration)] = &[
         (Signal::INT, Duration::from_secs(90)),
         (Signal::QUIT, Duration::from_secs(10)),
@@ -147,16 +148,16 @@ pub(super) async fn check_given(url: &str) -> Result<()> {
         Err(Refusal::Server(_, error)) => {
             return Err(error).with_context(|| {
                 format!(
-                    "the Postgres server at {place} (DATABASE_URL) does not let us into database \"{database}\": check \
-                     user and password"
+                    "the Postgres server at {place} (DATABASE_URL) does not let us into database \
+                     \"{database}\": check user and password"
                 )
             });
         }
         Err(Refusal::Unreachable(error)) => {
             return Err(error).with_context(|| {
                 format!(
-                    "no Postgres server answers at {place} (DATABASE_URL): start it or correct the address; without \
-                     DATABASE_URL Kontor runs a Postgres of its own"
+                    "no Postgres server answers at {place} (DATABASE_URL): start it or correct the address; \
+                     without DATABASE_URL Kontor runs a Postgres of its own"
                 )
             });
         }
@@ -222,8 +223,8 @@ async fn find(folder: &Folder, data: &Path) -> Result<Program> {
             let version = version.trim();
             found.into_iter().find(|program| program.version.0.to_string() == version).with_context(|| {
                 format!(
-                    "the data in {} was written by Postgres {version}, which is not installed (any more): install \
-                     Debian's postgresql-{version}, or move the folder away to begin afresh",
+                    "the data in {} was written by Postgres {version}, which is not installed (any more): \
+                     install Debian's postgresql-{version}, or move the folder away to begin afresh",
                     data.display()
                 )
             })
@@ -233,14 +234,16 @@ async fn find(folder: &Folder, data: &Path) -> Result<Program> {
             .find(|program| program.version.0 >= OLDEST && program.beside("initdb").exists())
             .with_context(|| {
                 format!(
-                    "no Postgres {OLDEST} or newer found on the PATH or in /usr/lib/postgresql: run `make setup`, or \
-                     install Debian's package postgresql, or set DATABASE_URL to a server that runs elsewhere"
+                    "no Postgres {OLDEST} or newer found on the PATH or in /usr/lib/postgresql: run `make \
+                     setup`, or install Debian's package postgresql, or set DATABASE_URL to a server that \
+                     runs elsewhere"
                 )
             }),
     }
 }
 
-/// Makes an empty cluster beside the place and moves it there when it is whole: what is interrupted leaves nothing.
+/// Makes an empty cluster beside the place and moves it there when it is whole: what is interrupted leaves
+/// nothing.
 async fn initialise(folder: &Folder, program: &Program, identity: Identity, access: &Access) -> Result<()> {
     let next = folder.path("postgres.next");
     if next.exists() {
@@ -293,8 +296,8 @@ async fn initialise(folder: &Folder, program: &Program, identity: Identity, acce
     std::fs::remove_dir_all(&next).with_context(|| format!("cannot remove {}", next.display()))
 }
 
-/// After a reboot the process id in `postmaster.pid` may be another program's, and Postgres would not start. Its own
-/// check of the shared memory still keeps two servers off one folder.
+/// After a reboot the process id in `postmaster.pid` may be another program's, and Postgres would not start.
+/// Its own check of the shared memory still keeps two servers off one folder.
 fn forget_stranger(pid_file: &Path) -> Result<()> {
     match process::read_pid(pid_file).and_then(process::program_of) {
         Some(program) if program != "postgres" => {

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::folder::{Access, Folder, new_password};
 use super::process;
 
-/// Ports to choose from: below the range from which the kernel serves outgoing connections. There, a client that keeps
-/// knocking at the port of a dead server can be given that very port, connect to itself and keep the server out.
+/// Ports to choose from: below the range from which the kernel serves outgoing connections. There, a client
+/// that keeps knocking at the port of a dead server can be given that very port, connect to itself and keep
+/// the server out.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// A start that fails for a reason that passes by itself is tried this often.
 const ATTEMPTS: u32 = 5;
@@ -152,12 +153,14 @@ pub(super) async fn death<S: Server>(folder: &Folder) {
     }
 }
 
-/// The server's process, if it runs. A process id left behind by a crash and given to another program since is not it.
+/// The server's process, if it runs. A process id left behind by a crash and given to another program since
+/// is not it.
 fn running<S: Server>(folder: &Folder) -> Option<Pid> {
     process::read_pid(&S::pid_file(folder)).filter(|&pid| process::is_alive(pid, &S::mark(folder)))
 }
 
-/// Decides on port and password, once: later starts find them, and move only from a port that somebody else took.
+/// Decides on port and password, once: later starts find them, and move only from a port that somebody else
+/// took.
 fn settle<S: Server>(folder: &Folder, moving: Moving) -> Result<Access> {
     let known = folder.access(S::STEM)?;
     let access = match known {
@@ -230,8 +233,8 @@ async fn ready<S: Server>(
 
 fn lost_access<S: Server>(folder: &Folder) -> String {
     format!(
-        "{}'s data in {} is there but its password file {}.json is not: bring that file back, or move the folder away \
-         to begin afresh",
+        "{}'s data in {} is there but its password file {}.json is not: bring that file back, or move the \
+         folder away to begin afresh",
         S::NAME,
         folder.root().display(),
         S::STEM,

@@ -25,7 +25,8 @@ const NOBODY: u32 = 65_534;
 /// An installed program.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
-    /// Absolute. Maybe a symbolic link, and to be run as that: Debian's `redis-server` is another program by its real name.
+    /// Absolute. Maybe a symbolic link, and to be run as that: Debian's `redis-server` is another program by
+    /// its real name.
     pub(super) path: PathBuf,
     pub(super) version: (u32, u32),
 }
@@ -102,15 +103,15 @@ impl Identity {
                 return Ok(identity);
             }
             bail!(
-                "Postgres refuses to run as root, and the user nobody, as whom it can run here, cannot reach {}: set \
-                 KONTOR_DATA to a folder that everybody can reach, such as /var/lib/kontor, or run Kontor as an \
-                 ordinary user",
+                "Postgres refuses to run as root, and the user nobody, as whom it can run here, cannot reach \
+                 {}: set KONTOR_DATA to a folder that everybody can reach, such as /var/lib/kontor, or run \
+                 Kontor as an ordinary user",
                 folder.root().display()
             );
         }
         bail!(
-            "Postgres refuses to run as root, and neither `unshare --user` nor `setpriv --reuid` works here: run Kontor \
-             as an ordinary user, or set DATABASE_URL and REDIS_URL"
+            "Postgres refuses to run as root, and neither `unshare --user` nor `setpriv --reuid` works here: \
+             run Kontor as an ordinary user, or set DATABASE_URL and REDIS_URL"
         )
     }
 
@@ -157,7 +158,8 @@ impl Identity {
     }
 }
 
-/// The folder itself last: one that has changed hands has changed hands completely, also after an interruption.
+/// The folder itself last: one that has changed hands has changed hands completely, also after an
+/// interruption.
 fn give_all(path: &Path, owner: u32) -> std::io::Result<()> {
     if path.symlink_metadata()?.is_dir() {
         for entry in path.read_dir()? {
@@ -174,8 +176,8 @@ pub(super) fn tools(folder: &Folder) -> PathBuf {
 
 /// A server that this process started.
 ///
-/// It is watched by waiting for it, not by its command line: while a program replaces itself by the next (`unshare`,
-/// then Postgres) that is empty for a moment, as a dead one's is.
+/// It is watched by waiting for it, not by its command line: while a program replaces itself by the next
+/// (`unshare`, then Postgres) that is empty for a moment, as a dead one's is.
 #[derive(Debug)]
 pub(super) struct Child {
     pid: Pid,
@@ -234,7 +236,8 @@ pub(super) fn read_pid(file: &Path) -> Option<Pid> {
     )
 }
 
-/// Whether the process runs and has `mark` among its arguments. A zombie has no arguments, a stranger has others.
+/// Whether the process runs and has `mark` among its arguments. A zombie has no arguments, a stranger has
+/// others.
 pub(super) fn is_alive(pid: Pid, mark: &Path) -> bool {
     std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).is_ok_and(|arguments| {
         arguments

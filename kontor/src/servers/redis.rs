@@ -41,7 +41,8 @@ impl Server for Redis {
         folder.path("redis/redis.conf")
     }
 
-    /// Its password is in a file that is written anew at every start, so there is nothing to be locked out of.
+    /// Its password is in a file that is written anew at every start, so there is nothing to be locked out
+    /// of.
     fn has_data(_folder: &Folder) -> bool {
         false
     }
@@ -53,19 +54,21 @@ impl Server for Redis {
             .into_iter()
             .find(|program| program.version >= OLDEST)
             .context(
-                "no Redis 6.2 or newer found on the PATH: run `make setup`, or install Debian's package redis-server, \
-                 or set REDIS_URL to a server that runs elsewhere",
+                "no Redis 6.2 or newer found on the PATH: run `make setup`, or install Debian's package \
+                 redis-server, or set REDIS_URL to a server that runs elsewhere",
             )?;
         let identity = Identity::find(folder).await?;
         let data = folder.path("redis");
         let write = || -> std::io::Result<()> {
             DirBuilder::new().recursive(true).mode(0o700).create(&data)?;
-            // What a crash left may belong to another user, and Redis would go on without saying its process id.
+            // What a crash left may belong to another user, and Redis would go on without saying its process
+            // id.
             match std::fs::remove_file(Self::pid_file(folder)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            // Made anew, not overwritten: the old one may belong to somebody else, and must not keep its mode.
+            // Made anew, not overwritten: the old one may belong to somebody else, and must not keep its
+            // mode.
             let next = data.join("redis.conf.next");
             let _ = std::fs::remove_file(&next);
             let mut file = OpenOptions::new()
@@ -130,9 +133,8 @@ fn configuration(folder: &Folder, access: &Access) -> String {
 
 /// Checks a Redis that somebody else runs.
 pub(super) async fn check_given(url: &str) -> Result<()> {
-    let client = redis::Client::open(url).context(
-        "REDIS_URL is not a Redis URL: it should look like redis://:password@host:6379/0 (or rediss:// where TLS is built in)",
-    )?;
+    let client = redis::Client::open(url)
+        .context("REDIS_URL is not a Redis URL: it should look like redis://:password@host:6379/0")?;
     let place = client.get_connection_info().addr().to_string();
     let version = match ping(url).await {
         Ok(version) => version,
@@ -149,8 +151,8 @@ pub(super) async fn check_given(url: &str) -> Result<()> {
         Err(error) => {
             return Err(error).with_context(|| {
                 format!(
-                    "no Redis server answers at {place} (REDIS_URL): start it or correct the address; without REDIS_URL \
-                     Kontor runs a Redis of its own"
+                    "no Redis server answers at {place} (REDIS_URL): start it or correct the address; without \
+                     REDIS_URL Kontor runs a Redis of its own"
                 )
             });
         }

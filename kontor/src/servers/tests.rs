@@ -197,7 +197,8 @@ async fn servers_left_behind_are_adopted_and_then_stopped() {
     let data = folder();
     let abandoned = start(data.path()).await;
     let before = running(data.path());
-    // As `kill -9` does: the lock goes, the servers stay. (The supervisors of a dead process do nothing either.)
+    // As `kill -9` does: the lock goes, the servers stay. (The supervisors of a dead process do nothing
+    // either.)
     let mut private = { abandoned }.private.take().unwrap();
     private.cancel.cancel();
     drop(private.membership.take());

@@ -1,0 +1,56 @@
+# Kontor. `make` lists what there is.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run setup playground check test fmt clippy schema-check sqlx-check compose-check gen bench
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+run: setup ## build and run Kontor with a Postgres and a Redis of its own, on http://127.0.0.1:4000
+	@$(MAKE) playground || echo "make: Kontor runs without its playground"
+	@echo "make: building Kontor (the first time this takes some minutes)"
+	@cargo run --release -p kontor -- run
+
+setup: ## find or install what Kontor needs
+	@scripts/setup
+
+playground: ## build the GraphQL playground, if Node is here
+	@if command -v npm >/dev/null; then $(MAKE) playground/dist/index.html; \
+	else echo "make: no Node here, so no playground (Debian: apt-get install nodejs npm; then make playground)"; fi
+
+playground/dist/index.html: $(wildcard playground/*.json playground/*.mjs playground/src/* playground/examples/*)
+	@echo "make: building the playground"
+	@cd playground && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+
+check: fmt clippy ## the quick checks: format and lints
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: ## every check there is; needs nothing running
+	scripts/setup --test
+	$(MAKE) fmt sqlx-check clippy schema-check compose-check
+	scripts/with-servers cargo nextest run --workspace
+
+sqlx-check: # the committed .sqlx/ fits the queries and the migrations
+	scripts/sqlx-metadata --check
+
+schema-check: # the committed schema.graphql is what the code says
+	@cargo run --quiet -p kontor -- schema | diff -u schema.graphql - || \
+	{ echo "schema.graphql is not what the code says: run \`make gen\` and commit it" >&2; exit 1; }
+
+compose-check: # docker-compose.yml is valid
+	@if command -v docker-compose >/dev/null; then docker-compose config --quiet; \
+	elif docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
+	else echo "make: no docker-compose here, so docker-compose.yml is not checked"; fi
+
+gen: ## write what is generated and committed: .sqlx/ and schema.graphql
+	scripts/sqlx-metadata
+	cargo run --quiet -p kontor -- schema > schema.graphql.next
+	mv schema.graphql.next schema.graphql
+
+bench: setup ## measure, against Postgres and a plain server on this machine (8 minutes)
+	scripts/with-servers cargo bench --profile dist -p kontor-tests

@@ -1,0 +1,83 @@
+//! The GraphQL schema: what clients see of Kontor.
+//!
+//! GraphQL types are newtypes over the rows of the views, and mutations are commands with their refusals spelt out. Nothing
+//! here reads the log or decides anything: resolvers ask the views through [`reads`], and [`access`] says who may.
+
+use std::sync::Arc;
+
+use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
+
+use crate::app::App;
+
+mod access;
+mod command;
+mod connection;
+mod error;
+mod input;
+mod node;
+mod operations;
+mod orders;
+mod products;
+mod reads;
+mod sales;
+mod scalars;
+mod stream;
+mod user_errors;
+mod users;
+
+/// What can be read. Every query takes `atLeast`, the `position` that a mutation answered with, and then answers with nothing
+/// older than that.
+#[derive(Debug, Default, MergedObject)]
+pub struct Query(
+    products::ProductQueries,
+    orders::OrderQueries,
+    users::UserQueries,
+    sales::SalesQueries,
+    operations::OperationQueries,
+    node::NodeQueries,
+);
+
+/// What can be done. Every mutation takes one `input` and answers with its own payload: what was changed, the `position` in the
+/// log, and `userErrors` if it was refused; a refused mutation has changed nothing. The same `idempotencyKey` with the same input
+/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again.
+#[derive(Debug, Default, MergedObject)]
+pub struct Mutation(
+    users::AccountMutations,
+    users::LogInMutation,
+    users::UserMutations,
+    products::ProductMutations,
+    orders::PlaceOrderMutation,
+    orders::OrderMutations,
+);
+
+/// What can be followed, over WebSocket (graphql-transport-ws) or Server-Sent Events. Each update carries a `cursor`; a client
+/// that comes back with its last one as `after` gets everything it missed, once, in order.
+#[derive(Debug, Default, MergedSubscription)]
+pub struct Subscription(orders::OrderSubscriptions, products::ProductSubscriptions);
+
+/// The schema.
+pub type KontorSchema = Schema<Query, Mutation, Subscription>;
+
+fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query::default(), Mutation::default(), Subscription::default())
+        // Nothing returns these interfaces by themselves, so they have to be named.
+        .register_output_type::<user_errors::UserError>()
+}
+
+/// The schema over a running process.
+pub fn schema(app: Arc<App>) -> KontorSchema {
+    builder().data(reads::Loaders::new(&app)).data(app).finish()
+}
+
+/// The schema in the schema definition language, for `schema.graphql`.
+pub fn sdl() -> String {
+    builder().finish().sdl()
+}
+
+#[cfg(test)]
+mod print {
+    #[test]
+    fn sdl_out() {
+        std::fs::write("/tmp/schema.graphql", super::sdl()).unwrap();
+    }
+}

@@ -1,0 +1,247 @@
+//! Placing an order: what shops do all day.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_graphql::{Context, Object, Result};
+use kontor_domain::order::{MAX_ITEMS, total};
+use kontor_domain::{
+    Address, Money, Order as Aggregate, OrderCommand, OrderId, OrderItem, Personal, ProductId, ProductName,
+    Quantity, Sku, UserId,
+};
+use kontor_eventstore::CommandContext;
+use kontor_projections::products::{ProductRow, Products};
+use kontor_projections::view::View;
+
+use super::inputs::PlaceOrderInput;
+use super::mutations::OrderPayload;
+use crate::graphql::access::{Permission, require};
+use crate::graphql::command::{OrderOutcome, Ready, create};
+use crate::graphql::error::internal;
+use crate::graphql::input::{Check, INPUT, Refusal};
+use crate::graphql::products::product_not_found;
+use crate::graphql::reads::{app, products, settled};
+use crate::graphql::scalars::CurrencyCode;
+use crate::graphql::user_errors::{MixedCurrencies, PriceChanged, ProductNotForSale, UserError, refusals};
+
+refusals! {
+    /// Why `placeOrder` did nothing.
+    PlaceOrderError: InvalidInput, IdempotencyKeyReused, ProductNotFound, ProductNotForSale, MixedCurrencies,
+        PriceChanged, TooManyPieces;
+}
+
+/// The mutation that places orders.
+#[derive(Debug, Default)]
+pub(crate) struct PlaceOrderMutation;
+
+#[Object]
+impl PlaceOrderMutation {
+    /// Places an order in your own name, at the prices of now. For everybody who is logged in.
+    ///
+    /// The order is taken at once as PENDING, and whether there is enough stock is decided right after, in the order in which
+    /// orders came: it becomes CONFIRMED, or REJECTED with a timeline entry that says of which product how many were asked for
+    /// and how many there were. So too little stock is never an error here; follow the order with `orderUpdates`.
+    async fn place_order(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What is ordered, and where it goes.")] input: PlaceOrderInput,
+    ) -> Result<OrderPayload<PlaceOrderError>> {
+        let customer = require(ctx, Permission::OrderPlace)?.user_id;
+        OrderPayload::of(ctx, place(ctx, customer, input).await)
+    }
+}
+
+/// What is asked for, before anything is known of the products.
+struct Wanted {
+    items: Vec<(ProductId, Quantity)>,
+    shipping_address: Personal<Address>,
+    expected_total: Option<Money>,
+}
+
+async fn place(
+    ctx: &Context<'_>,
+    customer_id: UserId,
+    input: PlaceOrderInput,
+) -> Result<OrderOutcome, Refusal> {
+    let mut check = Check::default();
+    let context = check.context(ctx, "placeOrder", &input, &input.idempotency_key);
+    let wanted = wanted(&mut check, &input);
+    let (Some(context), Some(wanted), false) = (context, wanted, check.failed()) else {
+        return Err(check.refusal());
+    };
+    let key = input.idempotency_key;
+    let id = OrderId::from_ulid(app(ctx).store.ids().next());
+    match priced(ctx, &wanted).await? {
+        Ok(items) => {
+            let command = OrderCommand::Place {
+                customer_id,
+                items,
+                shipping_address: wanted.shipping_address,
+            };
+            let ready = Ready::<Aggregate> {
+                id,
+                command,
+                context,
+                key,
+            };
+            create(ctx, ready).await
+        }
+        Err(errors) => unless_placed(ctx, id, context, key, errors).await,
+    }
+}
+
+fn wanted(check: &mut Check, input: &PlaceOrderInput) -> Option<Wanted> {
+    let at = INPUT.field("items");
+    check.length(at, &input.items, 1, MAX_ITEMS);
+    let mut items = Vec::with_capacity(input.items.len().min(MAX_ITEMS));
+    for (index, item) in input.items.iter().enumerate().take(MAX_ITEMS) {
+        let at = at.index(index);
+        let product_id = check.id(at.field("productId"), &item.product_id);
+        let quantity = check.quantity(at.field("quantity"), item.quantity);
+        items.extend(product_id.zip(quantity));
+    }
+    let shipping_address = input
+        .shipping_address
+        .parse(check, INPUT.field("shippingAddress"));
+    let expected_total = input
+        .expected_total
+        .map(|amount| check.amount(INPUT.field("expectedTotal"), amount));
+    Some(Wanted {
+        items,
+        shipping_address: shipping_address?,
+        expected_total: expected_total.flatten(),
+    })
+}
+
+/// The items with the names and prices of now, or why they cannot be ordered. The outer error is ours.
+async fn priced(ctx: &Context<'_>, wanted: &Wanted) -> Result<Result<Vec<OrderItem>, Vec<UserError>>> {
+    let ids: BTreeSet<ProductId> = wanted.items.iter().map(|(id, _)| *id).collect();
+    let all = || async {
+        let cards = products(ctx, ids.iter().copied()).await?;
+        Ok((cards.len() == ids.len()).then_some(cards))
+    };
+    // A product may be so new that the view does not have it yet.
+    let cards = match settled(ctx, Products::NAME, all).await? {
+        Some(cards) => cards,
+        None => products(ctx, ids.iter().copied()).await?,
+    };
+    let errors = not_for_sale(&wanted.items, &cards);
+    if !errors.is_empty() {
+        return Ok(Err(errors));
+    }
+    let items = wanted
+        .items
+        .iter()
+        .filter_map(|(id, quantity)| Some(item(cards.get(id)?, *id, *quantity)))
+        .collect::<Result<Vec<_>, String>>()
+        .map_err(|error| internal(ctx, error))?;
+    Ok(match refused_price(&items, wanted.expected_total) {
+        Some(error) => Err(vec![error]),
+        None => Ok(items),
+    })
+}
+
+fn not_for_sale(
+    items: &[(ProductId, Quantity)],
+    cards: &HashMap<ProductId, Arc<ProductRow>>,
+) -> Vec<UserError> {
+    let at = INPUT.field("items");
+    let mut errors = Vec::new();
+    for (index, (id, _)) in items.iter().enumerate() {
+        let path = || at.index(index).field("productId").path();
+        match cards.get(id) {
+            None => errors.push(product_not_found(*id, path())),
+            Some(card) if !card.listed => {
+                let message = "the product is not sold any more";
+                errors.push(ProductNotForSale::new(message, path(), id.to_string().into()).into());
+            }
+            Some(_) => {}
+        }
+    }
+    errors
+}
+
+/// An item as of now. The error is a row that no event can have made.
+fn item(row: &ProductRow, product_id: ProductId, quantity: Quantity) -> Result<OrderItem, String> {
+    let currency = row
+        .currency
+        .parse()
+        .map_err(|error| format!("a product's row: {error}"))?;
+    Ok(OrderItem {
+        product_id,
+        sku: Sku::new(row.sku.as_str()).map_err(|error| format!("a product's row: {error}"))?,
+        name: ProductName::new(row.name.as_str()).map_err(|error| format!("a product's row: {error}"))?,
+        unit_price: Money::new(row.price_minor, currency)
+            .map_err(|error| format!("a product's row: {error}"))?,
+        quantity,
+    })
+}
+
+/// Several currencies, or another total than the shopper saw.
+fn refused_price(items: &[OrderItem], expected: Option<Money>) -> Option<UserError> {
+    let currencies: BTreeSet<_> = items.iter().map(|item| item.unit_price.currency()).collect();
+    if currencies.len() > 1 {
+        let message = "the products are priced in more than one currency";
+        let currencies = currencies.into_iter().map(CurrencyCode).collect();
+        return Some(MixedCurrencies::new(message, INPUT.field("items").path(), currencies).into());
+    }
+    // Sums that do not fit are the aggregate's to refuse.
+    let actual = total(items).ok()?;
+    let expected = expected.filter(|expected| *expected != actual)?;
+    let message = "the items do not cost what was expected";
+    let path = INPUT.field("expectedTotal").path();
+    Some(PriceChanged::new(message, path, expected.into(), actual.into()).into())
+}
+
+/// Refuses, unless this is the repeat of an order that was taken when prices and products were others: then its answer is
+/// given again.
+async fn unless_placed(
+    ctx: &Context<'_>,
+    id: OrderId,
+    context: CommandContext,
+    key: String,
+    errors: Vec<UserError>,
+) -> Result<OrderOutcome, Refusal> {
+    // The store answers a known key before it refuses. Nothing was placed under a fresh id, so nothing can be delivered.
+    let command = OrderCommand::Deliver;
+    let ready = Ready::<Aggregate> {
+        id,
+        command,
+        context,
+        key,
+    };
+    let not_found = |error: &UserError| matches!(error, UserError::OrderNotFound(_));
+    match create(ctx, ready).await {
+        Err(Refusal::User(told)) if told.iter().any(not_found) => Err(Refusal::User(errors)),
+        told => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(amount: i64, currency: &str) -> OrderItem {
+        OrderItem {
+            product_id: ProductId::from_ulid(ulid::Ulid::from_parts(1, 1)),
+            sku: Sku::new("A1").unwrap(),
+            name: ProductName::new("A").unwrap(),
+            unit_price: Money::new(amount, currency.parse().unwrap()).unwrap(),
+            quantity: Quantity::new(2).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_shopper_never_pays_another_price_than_they_saw() {
+        let items = [item(100, "GBP")];
+        let gbp = |amount| Money::new(amount, "GBP".parse().unwrap()).unwrap();
+        assert!(refused_price(&items, None).is_none());
+        assert!(refused_price(&items, Some(gbp(200))).is_none());
+        for wrong in [199, 201] {
+            let refused = refused_price(&items, Some(gbp(wrong)));
+            assert!(matches!(refused, Some(UserError::PriceChanged(_))), "{wrong}");
+        }
+        let mixed = refused_price(&[item(1, "GBP"), item(1, "EUR")], None);
+        assert!(matches!(mixed, Some(UserError::MixedCurrencies(_))));
+    }
+}

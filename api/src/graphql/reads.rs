@@ -1,0 +1,202 @@
+//! Reading the views: batched, as fresh as was asked for, and only what the viewer may see.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use async_graphql::dataloader::{DataLoader, Loader};
+use async_graphql::{Context, Error, Result};
+use kontor_domain::{OrderId, ProductId, UserId};
+use kontor_projections::cards::ProductCards;
+use kontor_projections::orders::OrderRow;
+use kontor_projections::products::ProductRow;
+use kontor_projections::users::UserRow;
+use kontor_projections::{orders, users};
+use sqlx::PgPool;
+
+use super::access::Permission;
+use super::error::{consistency_timeout, internal};
+use super::scalars::Position;
+use crate::app::App;
+use crate::auth::Viewer;
+
+/// The process, from the schema's data.
+pub(crate) fn app<'c>(ctx: &Context<'c>) -> &'c Arc<App> {
+    ctx.data_unchecked::<Arc<App>>()
+}
+
+/// Rows by id. One per process and without a cache, so that requests that come together are read together and nobody is
+/// told old news.
+pub(crate) struct Loaders {
+    products: DataLoader<Products>,
+    orders: DataLoader<Orders>,
+    users: DataLoader<Users>,
+}
+
+struct Products(ProductCards);
+struct Orders(PgPool);
+struct Users(PgPool);
+
+impl Loaders {
+    pub(crate) fn new(app: &App) -> Self {
+        let pool = app.store.pool();
+        Self {
+            products: DataLoader::new(Products(app.cards.clone()), tokio::spawn),
+            orders: DataLoader::new(Orders(pool.clone()), tokio::spawn),
+            users: DataLoader::new(Users(pool.clone()), tokio::spawn),
+        }
+    }
+}
+
+fn texts<I: ToString>(ids: &[I]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// Rows by their typed id; a row's id always parses.
+fn by_id<I, R>(rows: impl IntoIterator<Item = R>, id: impl Fn(&R) -> &str) -> HashMap<I, Arc<R>>
+where
+    I: std::str::FromStr + Eq + std::hash::Hash,
+{
+    rows.into_iter()
+        .filter_map(|row| Some((id(&row).parse().ok()?, Arc::new(row))))
+        .collect()
+}
+
+impl Loader<ProductId> for Products {
+    type Value = Arc<ProductRow>;
+    type Error = Arc<sqlx::Error>;
+
+    async fn load(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Arc<ProductRow>>, Arc<sqlx::Error>> {
+        let cards = self.0.get(&texts(ids)).await.map_err(Arc::new)?;
+        Ok(by_id(cards.into_values(), |row| &row.id))
+    }
+}
+
+impl Loader<OrderId> for Orders {
+    type Value = Arc<OrderRow>;
+    type Error = Arc<sqlx::Error>;
+
+    async fn load(&self, ids: &[OrderId]) -> Result<HashMap<OrderId, Arc<OrderRow>>, Arc<sqlx::Error>> {
+        let rows = orders::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
+        Ok(by_id(rows, |row| &row.id))
+    }
+}
+
+impl Loader<UserId> for Users {
+    type Value = Arc<UserRow>;
+    type Error = Arc<sqlx::Error>;
+
+    async fn load(&self, ids: &[UserId]) -> Result<HashMap<UserId, Arc<UserRow>>, Arc<sqlx::Error>> {
+        let rows = users::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
+        Ok(by_id(rows, |row| &row.id))
+    }
+}
+
+/// The card of a product: the hot path.
+pub(crate) async fn product(ctx: &Context<'_>, id: ProductId) -> Result<Option<Arc<ProductRow>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .products
+        .load_one(id)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// The cards of several products.
+pub(crate) async fn products(
+    ctx: &Context<'_>,
+    ids: impl IntoIterator<Item = ProductId>,
+) -> Result<HashMap<ProductId, Arc<ProductRow>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .products
+        .load_many(ids)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// An order, whoever's it is. Resolvers want [`visible_order`].
+pub(crate) async fn order(ctx: &Context<'_>, id: OrderId) -> Result<Option<Arc<OrderRow>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .orders
+        .load_one(id)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// A user, whoever it is. Resolvers want [`visible_user`], unless the user belongs to an order the viewer may see.
+pub(crate) async fn user(ctx: &Context<'_>, id: UserId) -> Result<Option<Arc<UserRow>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .users
+        .load_one(id)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// Whether the viewer may see an order of this customer.
+pub(crate) fn sees_order_of(viewer: &Viewer, customer_id: &str) -> bool {
+    Permission::OrderReadAll.held_by(Some(viewer))
+        || customer_id
+            .parse::<UserId>()
+            .is_ok_and(|customer| customer == viewer.user_id)
+}
+
+/// An order the viewer may see. What is not theirs is not there.
+pub(crate) async fn visible_order(
+    ctx: &Context<'_>,
+    viewer: &Viewer,
+    id: OrderId,
+) -> Result<Option<Arc<OrderRow>>> {
+    let row = order(ctx, id).await?;
+    Ok(row.filter(|row| sees_order_of(viewer, &row.customer_id)))
+}
+
+/// A user the viewer may see: themselves; staff see all.
+pub(crate) async fn visible_user(
+    ctx: &Context<'_>,
+    viewer: &Viewer,
+    id: UserId,
+) -> Result<Option<Arc<UserRow>>> {
+    if id != viewer.user_id && !Permission::UserReadAll.held_by(Some(viewer)) {
+        return Ok(None);
+    }
+    user(ctx, id).await
+}
+
+/// Waits until a view has reached the position asked for (V6); CONSISTENCY_TIMEOUT if that takes too long.
+pub(crate) async fn at_least(ctx: &Context<'_>, view: &str, position: Option<Position>) -> Result<()> {
+    match position {
+        Some(Position(position)) => reach(ctx, view, position).await,
+        None => Ok(()),
+    }
+}
+
+/// [`at_least`] for a position that is there.
+pub(crate) async fn reach(ctx: &Context<'_>, view: &str, position: u64) -> Result<()> {
+    let app = app(ctx);
+    app.progress
+        .reach(view, position, app.patience)
+        .await
+        .map_err(|not_yet| consistency_timeout(&not_yet))
+}
+
+/// Looks something up that must not be missed because it is only just written: if it is not in the view, waits until the
+/// view has come to where the log is now, and looks again.
+pub(crate) async fn settled<T, F>(ctx: &Context<'_>, view: &str, look: impl Fn() -> F) -> Result<Option<T>>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    if let Some(found) = look().await? {
+        return Ok(Some(found));
+    }
+    let head = *app(ctx).store.head().borrow();
+    reach(ctx, view, head).await?;
+    look().await
+}
+
+/// A database error as a top-level one.
+pub(crate) fn unreadable<'a>(ctx: &'a Context<'_>) -> impl Fn(sqlx::Error) -> Error + 'a {
+    move |error| internal(ctx, error)
+}

@@ -1,0 +1,202 @@
+//! What people do to their own account.
+
+use async_graphql::{Context, Object, Result};
+use kontor_domain::{
+    Email, PasswordHash, PersonName, Personal, Phone, User as Aggregate, UserCommand, UserEvent, UserId,
+};
+use kontor_eventstore::Outcome;
+
+use super::inputs::{ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, RegisterUserInput};
+use super::payload::{
+    ChangeEmailError, ChangePasswordError, ChangeProfileError, RegisterUserError, UserPayload,
+};
+use crate::graphql::access::logged_in;
+use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key_reused};
+use crate::graphql::error::internal;
+use crate::graphql::input::{Check, INPUT, Refusal, refuse};
+use crate::graphql::reads::app;
+use crate::graphql::user_errors::InvalidCredentials;
+
+/// Mutations of one's own account.
+#[derive(Debug, Default)]
+pub(crate) struct AccountMutations;
+
+#[Object]
+impl AccountMutations {
+    /// Opens an account, as a customer. For everybody. It does not log in: that is `logIn`.
+    async fn register_user(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who registers.")] input: RegisterUserInput,
+    ) -> Result<UserPayload<RegisterUserError>> {
+        UserPayload::of(ctx, register(ctx, input).await)
+    }
+
+    /// Replaces your name and telephone number. For everybody who is logged in.
+    async fn change_profile(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to call you from now on, and where.")] input: ChangeProfileInput,
+    ) -> Result<UserPayload<ChangeProfileError>> {
+        let id = logged_in(ctx)?.user_id;
+        UserPayload::of(ctx, change_profile(ctx, id, input).await)
+    }
+
+    /// Moves your account to another e-mail address. For everybody who is logged in.
+    async fn change_email(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The new e-mail address.")] input: ChangeEmailInput,
+    ) -> Result<UserPayload<ChangeEmailError>> {
+        let id = logged_in(ctx)?.user_id;
+        UserPayload::of(ctx, change_email(ctx, id, input).await)
+    }
+
+    /// Sets your password. For everybody who is logged in and knows the present one; `InvalidCredentials` otherwise. Tokens
+    /// given out before stay good until they expire.
+    async fn change_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The password you have, and the one you want.")] input: ChangePasswordInput,
+    ) -> Result<UserPayload<ChangePasswordError>> {
+        let id = logged_in(ctx)?.user_id;
+        UserPayload::of(ctx, change_password(ctx, id, input).await)
+    }
+}
+
+type Attempt = Result<UserOutcome, Refusal>;
+
+async fn register(ctx: &Context<'_>, input: RegisterUserInput) -> Attempt {
+    let mut check = Check::default();
+    let context = check.context(ctx, "registerUser", &input, &input.idempotency_key);
+    let email: Option<Email> = check.text(INPUT.field("email"), &input.email);
+    let name: Option<PersonName> = check.text(INPUT.field("name"), &input.name);
+    let phone: Option<Option<Phone>> = check.optional(INPUT.field("phone"), input.phone.as_deref());
+    let password = check.password(INPUT.field("password"), input.password);
+    let (Some(context), Some(email), Some(name), Some(phone), Some(password)) =
+        (context, email, name, phone, password)
+    else {
+        return Err(check.refusal());
+    };
+    let command = UserCommand::Register {
+        email: Personal::new(email),
+        name: Personal::new(name),
+        phone: phone.map(Personal::new),
+        password_hash: Some(hash(ctx, password.clone()).await?),
+    };
+    let key = input.idempotency_key;
+    let ready = Ready::<Aggregate> {
+        id: UserId::from_ulid(app(ctx).store.ids().next()),
+        command,
+        context,
+        key: key.clone(),
+    };
+    let outcome = create(ctx, ready).await?;
+    same_password(ctx, outcome, password, key).await
+}
+
+async fn change_profile(ctx: &Context<'_>, id: UserId, input: ChangeProfileInput) -> Attempt {
+    let mut check = Check::default();
+    let context = check.context(ctx, "changeProfile", &input, &input.idempotency_key);
+    let name: Option<PersonName> = check.text(INPUT.field("name"), &input.name);
+    let phone: Option<Option<Phone>> = check.optional(INPUT.field("phone"), input.phone.as_deref());
+    let (Some(context), Some(name), Some(phone)) = (context, name, phone) else {
+        return Err(check.refusal());
+    };
+    let ready = Ready::<Aggregate> {
+        id,
+        command: UserCommand::ChangeProfile {
+            name: Personal::new(name),
+            phone: phone.map(Personal::new),
+        },
+        context: context.expecting(expected(input.expected_version)),
+        key: input.idempotency_key,
+    };
+    execute(ctx, ready).await
+}
+
+async fn change_email(ctx: &Context<'_>, id: UserId, input: ChangeEmailInput) -> Attempt {
+    let mut check = Check::default();
+    let context = check.context(ctx, "changeEmail", &input, &input.idempotency_key);
+    let email: Option<Email> = check.text(INPUT.field("email"), &input.email);
+    let (Some(context), Some(email)) = (context, email) else {
+        return Err(check.refusal());
+    };
+    let ready = Ready::<Aggregate> {
+        id,
+        command: UserCommand::ChangeEmail {
+            email: Personal::new(email),
+        },
+        context: context.expecting(expected(input.expected_version)),
+        key: input.idempotency_key,
+    };
+    execute(ctx, ready).await
+}
+
+async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInput) -> Attempt {
+    let mut check = Check::default();
+    let context = check.context(ctx, "changePassword", &input, &input.idempotency_key);
+    let new = check.password(INPUT.field("newPassword"), input.new_password);
+    let (Some(context), Some(new)) = (context, new) else {
+        return Err(check.refusal());
+    };
+    let app = app(ctx);
+    let stored = app
+        .store
+        .inspect::<Aggregate, _>(id, |user, _| user.password_hash().cloned())
+        .await
+        .map_err(|error| internal(ctx, error))?;
+    let password_hash = if app
+        .passwords
+        .verify(stored.as_ref(), input.current_password)
+        .await
+    {
+        hash(ctx, new.clone()).await?
+    } else {
+        // A repeat comes after the change, when what was the present password is so no more. If the password is the new
+        // one already, sending it changes nothing, and a known key gets its answer.
+        let there = app.passwords.verify(stored.as_ref(), new.clone()).await;
+        stored.filter(|_| there).ok_or_else(|| {
+            let path = INPUT.field("currentPassword").path();
+            refuse(InvalidCredentials::new("this is not the present password", path))
+        })?
+    };
+    let key = input.idempotency_key;
+    let ready = Ready::<Aggregate> {
+        id,
+        command: UserCommand::ChangePassword { password_hash },
+        context: context.expecting(expected(input.expected_version)),
+        key: key.clone(),
+    };
+    let outcome = execute(ctx, ready).await?;
+    same_password(ctx, outcome, new, key).await
+}
+
+async fn hash(ctx: &Context<'_>, password: String) -> Result<PasswordHash> {
+    let hashed = app(ctx).passwords.hash(password).await;
+    hashed.map_err(|error| internal(ctx, error))
+}
+
+/// Passwords are not in the fingerprint of an input, where a fast hash would give them away. So a repeat is compared with
+/// what was stored then: another password is another input.
+async fn same_password(
+    ctx: &Context<'_>,
+    outcome: Outcome<Aggregate>,
+    password: String,
+    key: String,
+) -> Attempt {
+    if !outcome.repeated {
+        return Ok(outcome);
+    }
+    let stored = outcome.events.iter().find_map(|event| match event {
+        UserEvent::Registered { password_hash, .. } => password_hash.as_ref(),
+        UserEvent::PasswordChanged { password_hash } => Some(password_hash),
+        _ => None,
+    });
+    // No event: the password was what was asked for already, and there is nothing to compare with.
+    if stored.is_none() || app(ctx).passwords.verify(stored, password).await {
+        Ok(outcome)
+    } else {
+        Err(refuse(key_reused(key)))
+    }
+}

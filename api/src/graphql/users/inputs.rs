@@ -1,0 +1,112 @@
+//! What the mutations of users take.
+
+use async_graphql::{ID, InputObject};
+
+use super::Role;
+
+/// What `registerUser` takes.
+#[derive(InputObject)]
+pub(crate) struct RegisterUserInput {
+    /// 1 to 200 characters that you make up for this request, such as a UUID. Sent again with the same input, it gives the
+    /// first answer again and does nothing; with other input it gives `IdempotencyKeyReused`.
+    pub(crate) idempotency_key: String,
+    /// The e-mail address: 3 to 254 characters with one `@`. Must be free, without regard to case.
+    pub(crate) email: String,
+    /// What to call them: 1 to 200 characters on one line.
+    pub(crate) name: String,
+    /// A telephone number: 3 to 32 digits, `+`, `-`, spaces and parentheses.
+    pub(crate) phone: Option<String>,
+    /// The password: 8 to 128 characters of any kind.
+    #[graphql(secret)]
+    pub(crate) password: String,
+}
+
+/// What `logIn` takes.
+#[derive(InputObject)]
+pub(crate) struct LogInInput {
+    /// The e-mail address, in any case.
+    pub(crate) email: String,
+    /// The password.
+    #[graphql(secret)]
+    pub(crate) password: String,
+}
+
+/// Declares inputs that change one's own account: what they share is written once.
+macro_rules! own_account {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* })+) => {$(
+        $(#[$doc])*
+        #[derive(InputObject)]
+        pub(crate) struct $name {
+            /// 1 to 200 characters that you make up for this request, such as a UUID. Sent again with the same input, it
+            /// gives the first answer again and does nothing; with other input it gives `IdempotencyKeyReused`.
+            pub(crate) idempotency_key: String,
+            /// The version of your account that you saw. If there is another one by now, nothing is done and
+            /// `VersionConflict` says which. If left out, the account is changed whatever its version.
+            pub(crate) expected_version: Option<i32>,
+            $($(#[$field_meta])* pub(crate) $field: $ty,)*
+        }
+    )+};
+}
+
+own_account! {
+    /// What `changeProfile` takes.
+    ChangeProfileInput {
+        /// The new name: 1 to 200 characters on one line.
+        name: String,
+        /// The new telephone number: 3 to 32 digits, `+`, `-`, spaces and parentheses. Left out, there is none from now on.
+        phone: Option<String>,
+    }
+    /// What `changeEmail` takes.
+    ChangeEmailInput {
+        /// The new e-mail address: 3 to 254 characters with one `@`. Must be free, without regard to case.
+        email: String,
+    }
+    /// What `changePassword` takes.
+    ChangePasswordInput {
+        /// The password you have.
+        #[graphql(secret)]
+        current_password: String,
+        /// The password you want: 8 to 128 characters of any kind.
+        #[graphql(secret)]
+        new_password: String,
+    }
+}
+
+/// Declares inputs that change somebody's account: what they share is written once.
+macro_rules! any_account {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })+) => {$(
+        $(#[$doc])*
+        #[derive(InputObject)]
+        pub(crate) struct $name {
+            /// 1 to 200 characters that you make up for this request, such as a UUID. Sent again with the same input, it
+            /// gives the first answer again and does nothing; with other input it gives `IdempotencyKeyReused`.
+            pub(crate) idempotency_key: String,
+            /// The user, `usr_...`.
+            pub(crate) user_id: ID,
+            /// The version that you saw. If there is another one by now, nothing is done and `VersionConflict` says which.
+            /// If left out, the account is changed whatever its version.
+            pub(crate) expected_version: Option<i32>,
+            $($(#[$field_doc])* pub(crate) $field: $ty,)*
+        }
+    )+};
+}
+
+any_account! {
+    /// What `grantRole` takes.
+    GrantRoleInput {
+        /// The role to give.
+        role: Role,
+    }
+    /// What `revokeRole` takes.
+    RevokeRoleInput {
+        /// The role to take; not CUSTOMER, which every account has.
+        role: Role,
+    }
+    /// What `deactivateUser` takes.
+    DeactivateUserInput {
+        /// Why: 1 to 500 characters; may have several lines.
+        reason: String,
+    }
+    /// What `reactivateUser` takes.
+    ReactivateUserInput {}
+}

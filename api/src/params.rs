@@ -1,0 +1,103 @@
+//! The parameters of a GraphQL request: the same four in a body, in a URL and in a socket's `subscribe`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use async_graphql::{ServerError, Value, Variables};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::documents::Operation;
+use crate::reply::{self, Code};
+
+/// A request, borrowing its document from where it was read.
+#[derive(Debug)]
+pub struct Params<'a> {
+    /// The document.
+    pub query: Cow<'a, str>,
+    /// The rest.
+    pub operation: Operation,
+}
+
+#[derive(Deserialize)]
+struct Json<'a> {
+    #[serde(borrow, default)]
+    query: Option<Cow<'a, str>>,
+    #[serde(default, rename = "operationName")]
+    operation_name: Option<String>,
+    #[serde(default)]
+    variables: Variables,
+    #[serde(default)]
+    extensions: Option<HashMap<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Url {
+    query: Option<String>,
+    #[serde(rename = "operationName")]
+    operation_name: Option<String>,
+    variables: Option<String>,
+    extensions: Option<String>,
+}
+
+impl<'a> Params<'a> {
+    /// Reads a JSON object.
+    ///
+    /// # Errors
+    /// When it is malformed, not an object, or lacks the document.
+    pub fn from_json(body: &'a [u8]) -> Result<Self, ServerError> {
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(bad("batches are not supported: send one operation per request"));
+        }
+        let json: Json<'a> = serde_json::from_slice(body).map_err(|error| {
+            if error.is_data() {
+                bad(format!("the body is not a GraphQL request: {error}"))
+            } else {
+                bad(format!("the body is not JSON: {error}"))
+            }
+        })?;
+        Ok(Self {
+            query: json.query.ok_or_else(no_query)?,
+            operation: Operation {
+                name: json.operation_name,
+                variables: json.variables,
+                extensions: json.extensions.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+impl Params<'static> {
+    /// Reads a URL's query string, in which `variables` and `extensions` are JSON.
+    ///
+    /// # Errors
+    /// When a parameter is there twice or malformed, or the document is missing.
+    pub fn from_uri(uri: &axum::http::Uri) -> Result<Self, ServerError> {
+        let axum::extract::Query(url) = axum::extract::Query::<Url>::try_from_uri(uri)
+            .map_err(|error| bad(format!("the URL's parameters are not a GraphQL request: {error}")))?;
+        Ok(Self {
+            query: Cow::Owned(url.query.ok_or_else(no_query)?),
+            operation: Operation {
+                name: url.operation_name.filter(|name| !name.is_empty()),
+                variables: json("variables", url.variables.as_deref())?,
+                extensions: json::<Option<_>>("extensions", url.extensions.as_deref())?.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+fn json<T: Default + DeserializeOwned>(name: &str, text: Option<&str>) -> Result<T, ServerError> {
+    match text {
+        None | Some("") => Ok(T::default()),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| bad(format!("the parameter `{name}` is not a JSON object: {error}"))),
+    }
+}
+
+fn no_query() -> ServerError {
+    bad("the parameter `query` is missing")
+}
+
+fn bad(message: impl Into<String>) -> ServerError {
+    reply::error(Code::BadRequest, message)
+}

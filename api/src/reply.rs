@@ -1,0 +1,141 @@
+//! What goes back: GraphQL responses and errors as JSON.
+
+use std::collections::BTreeMap;
+
+use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
+use serde::Serialize;
+
+/// Why a request was not executed, as `extensions.code` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The request is not one: malformed JSON, a wrong parameter, a batch.
+    BadRequest,
+    /// The document is not GraphQL.
+    ParseFailed,
+    /// The document does not fit the schema.
+    ValidationFailed,
+    /// The document or the request is larger than allowed.
+    LimitExceeded,
+    /// The access token is not valid, or not any more.
+    Unauthenticated,
+    /// Something broke here.
+    Internal,
+}
+
+impl Code {
+    /// As clients see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "BAD_REQUEST",
+            Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
+            Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
+            Self::LimitExceeded => "GRAPHQL_LIMIT_EXCEEDED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// An error with a code, about no place in particular.
+#[must_use]
+pub fn error(code: Code, message: impl Into<String>) -> ServerError {
+    with_code(ServerError::new(message, None), code)
+}
+
+/// The same error, with a code.
+#[must_use]
+pub fn with_code(mut error: ServerError, code: Code) -> ServerError {
+    error
+        .extensions
+        .get_or_insert_with(ErrorExtensionValues::default)
+        .set("code", code.as_str());
+    error
+}
+
+/// An error that says nothing but where to look.
+#[must_use]
+pub fn internal(trace_id: &str) -> ServerError {
+    let mut error = error(Code::Internal, "internal error");
+    error
+        .extensions
+        .get_or_insert_with(ErrorExtensionValues::default)
+        .set("traceId", trace_id);
+    error
+}
+
+/// How an operation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Without errors.
+    Answered,
+    /// It was executed, and errors were raised on the way.
+    Failed,
+    /// It was not executed: a *request error* of the GraphQL specification, section 7.1.2.
+    Refused,
+}
+
+/// How an operation went. async-graphql gives `data: null` for both; only an error raised while executing has a path.
+#[must_use]
+pub fn outcome(response: &Response) -> Outcome {
+    if response.errors.is_empty() {
+        Outcome::Answered
+    } else if response.data == Value::Null && response.errors.iter().all(|error| error.path.is_empty()) {
+        Outcome::Refused
+    } else {
+        Outcome::Failed
+    }
+}
+
+/// Gives async-graphql's own request errors their code.
+pub fn name_the_refusal(response: &mut Response) {
+    for error in &mut response.errors {
+        if error
+            .extensions
+            .as_ref()
+            .is_none_or(|known| known.get("code").is_none())
+        {
+            *error = with_code(
+                std::mem::replace(error, ServerError::new(String::new(), None)),
+                Code::ValidationFailed,
+            );
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    /// Absent, not null, when nothing was executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Value>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [ServerError],
+    #[serde(skip_serializing_if = "no_extensions")]
+    extensions: Option<&'a BTreeMap<String, Value>>,
+}
+
+fn no_extensions(extensions: &Option<&BTreeMap<String, Value>>) -> bool {
+    extensions.is_none_or(BTreeMap::is_empty)
+}
+
+/// Appends a response as JSON.
+pub fn write(into: &mut Vec<u8>, response: &Response, outcome: Outcome) {
+    let body = Body {
+        data: (outcome != Outcome::Refused).then_some(&response.data),
+        errors: &response.errors,
+        extensions: Some(&response.extensions),
+    };
+    // Values of GraphQL are always JSON, and a vector takes everything.
+    let _ = serde_json::to_writer(into, &body);
+}
+
+/// `{"errors":[…]}`.
+#[must_use]
+pub fn errors(errors: &[ServerError]) -> Vec<u8> {
+    let body = Body {
+        data: None,
+        errors,
+        extensions: None,
+    };
+    serde_json::to_vec(&body).unwrap_or_default()
+}

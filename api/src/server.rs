@@ -1,0 +1,171 @@
+//! The router, and serving it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::Executor;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+use tracing::{debug, error, warn};
+
+use crate::documents::Engine;
+use crate::guard::Limits;
+use crate::health::{self, Health};
+use crate::metrics::{self, Metrics};
+use crate::transport::{Timing, Transport};
+use crate::{App, graphql, playground, reply};
+
+/// How long requests, streams and sockets may take to end once the process is told to.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a browser may remember what another origin may do.
+const CORS_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a router is made with, besides the [`App`].
+#[derive(Debug, Default)]
+pub struct RouterOptions {
+    /// Where the built playground is; without it `/` says how to get it.
+    pub playground: Option<PathBuf>,
+    /// The recorder; without it there is no `/metrics`.
+    pub metrics: Option<metrics::Handle>,
+    /// Ends sockets and streams, and turns `/readyz` away.
+    pub stop: CancellationToken,
+    /// Open sockets; give the same one to [`serve`], which waits for them.
+    pub sockets: TaskTracker,
+    /// Bounds on one request.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timing: Timing,
+    /// Origins whose pages may ask; none by default.
+    pub origins: Vec<HeaderValue>,
+    /// Consumers that this process runs, by name: `/readyz` wants a worker at each.
+    pub workers: Vec<String>,
+}
+
+/// Everything the process answers.
+pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
+    let transport = Transport {
+        engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
+        tokens: app.tokens.clone(),
+        clock: Arc::clone(&app.clock),
+        ids: app.store.ids().clone(),
+        timing: options.timing,
+        stop: options.stop.clone(),
+        sockets: options.sockets,
+    };
+    let health = Health {
+        app: Arc::clone(&app),
+        workers: options.workers.into(),
+        stop: options.stop.clone(),
+    };
+    let mut router = endpoint(transport)
+        .route("/readyz", get(health::ready).with_state(health))
+        .route("/healthz", get(health::alive))
+        .merge(playground::routes(options.playground));
+    if let Some(handle) = options.metrics {
+        tokio::spawn(handle.clone().keep_up(options.stop));
+        router = router
+            .route("/metrics", get(scrape).with_state(Metrics { app, handle }))
+            .layer(metrics::layer());
+    }
+    around(router, options.origins)
+}
+
+/// `/graphql` alone, over any schema.
+pub fn endpoint<E: Executor>(transport: Transport<E>) -> Router {
+    Router::new()
+        .route("/graphql", any(crate::http::graphql::<E>))
+        .with_state(Arc::new(transport))
+}
+
+/// What every route has round it.
+fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
+    let router = router.layer(CatchPanicLayer::custom(panicked));
+    if origins.is_empty() {
+        return router;
+    }
+    router.layer(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([
+                AUTHORIZATION,
+                CONTENT_TYPE,
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static("traceparent"),
+            ])
+            .expose_headers([HeaderName::from_static("x-request-id")])
+            .max_age(CORS_MAX_AGE),
+    )
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as tower-http calls it")]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    error!(
+        panic = crate::http::panic_message(panic.as_ref()),
+        "a handler panicked"
+    );
+    let body = reply::errors(&[reply::error(reply::Code::Internal, "internal error")]);
+    let json = (
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    (StatusCode::INTERNAL_SERVER_ERROR, [json], body).into_response()
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+    let text = metrics::page(&metrics.app, &metrics.handle).await;
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Serves until `stop`, then lets requests, streams and sockets end, at most for ten seconds.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    sockets: TaskTracker,
+) -> io::Result<()> {
+    // Without it a message that fits no full packet waits for the last one's acknowledgement: 40 ms.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            debug!(%error, "TCP_NODELAY not set");
+        }
+    });
+    let server = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
+    let all = async {
+        server.await?;
+        sockets.close();
+        sockets.wait().await;
+        Ok(())
+    };
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        done = all => done,
+        () = late => {
+            warn!("requests were still going on after {} seconds and were cut off", GRACE.as_secs());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The operations of one socket, polled by the socket's own task: a task per subscription would cost more memory than
+//! the subscription.
+
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
+
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tracing::error;
+
+use crate::http::panic_message;
+use crate::metrics::Subscriber;
+use crate::reply::{self, Outcome};
+use crate::transport;
+
+/// One operation.
+pub(super) struct Running {
+    pub(super) id: Box<str>,
+    kind: Option<OperationType>,
+    trace: Box<str>,
+    responses: BoxStream<'static, Response>,
+    outcome: Outcome,
+    _counted: Option<Subscriber>,
+}
+
+impl Running {
+    pub(super) fn new(
+        id: &str,
+        kind: Option<OperationType>,
+        trace: &str,
+        responses: BoxStream<'static, Response>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            trace: trace.into(),
+            responses,
+            outcome: Outcome::Answered,
+            _counted: (kind == Some(OperationType::Subscription)).then(Subscriber::new),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<(Response, Outcome)>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.responses.poll_next_unpin(context)));
+        let mut response = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(None)) => return Poll::Ready(None),
+            Ok(Poll::Ready(Some(response))) => response,
+            Err(panic) => {
+                let panic = panic_message(panic.as_ref());
+                error!(request.id = &*self.trace, panic, "a resolver panicked");
+                self.responses = futures::stream::empty().boxed();
+                Response::from_errors(vec![reply::internal(&self.trace)])
+            }
+        };
+        let outcome = transport::settle(&mut response);
+        if outcome != Outcome::Answered {
+            self.outcome = outcome;
+        }
+        Poll::Ready(Some((response, outcome)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        transport::count(self.kind, self.outcome);
+    }
+}
+
+/// All operations of a socket.
+#[derive(Default)]
+pub(super) struct Operations {
+    running: Vec<Running>,
+    /// Who is asked first, so that a busy stream does not silence those behind it.
+    turn: usize,
+}
+
+impl Operations {
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.running.iter().any(|running| &*running.id == id)
+    }
+
+    pub(super) fn insert(&mut self, running: Running) {
+        self.running.push(running);
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        self.running.retain(|running| &*running.id != id);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.running.clear();
+    }
+
+    /// The next response of any of them, by its id; `None` when that one has ended. Waits for ever without any.
+    pub(super) async fn next(&mut self) -> (Box<str>, Option<(Response, Outcome)>) {
+        std::future::poll_fn(|context| {
+            let count = self.running.len();
+            for step in 0..count {
+                let at = (self.turn + step) % count;
+                if let Poll::Ready(response) = self.running[at].poll(context) {
+                    self.turn = at + 1;
+                    return Poll::Ready((self.running[at].id.clone(), response));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,155 @@
+//! What all three ways in share: the engine, who is asking, and how long things may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Executor, Response};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use kontor_eventstore::{Clock, Ids};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::RequestInfo;
+use crate::auth::{TokenError, Tokens, Verified};
+use crate::documents::Engine;
+use crate::reply::Outcome;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From the opening of a socket to `connection_init`.
+    pub init: Duration,
+    /// Of silence before a peer is asked whether it is there.
+    pub ping: Duration,
+    /// Of silence after which it is not.
+    pub dead: Duration,
+    /// For one message to leave. A reader slower than this is cut off and comes back with its cursor.
+    pub send: Duration,
+    /// Between a close frame and its answer.
+    pub goodbye: Duration,
+    /// Between two comments on a stream of server-sent events.
+    pub comment: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            init: Duration::from_secs(10),
+            ping: Duration::from_secs(25),
+            dead: Duration::from_secs(60),
+            send: Duration::from_secs(10),
+            goodbye: Duration::from_secs(2),
+            comment: Duration::from_secs(15),
+        }
+    }
+}
+
+/// State of the GraphQL routes.
+pub struct Transport<E> {
+    /// Executes.
+    pub engine: Engine<E>,
+    /// Knows who is asking.
+    pub tokens: Tokens,
+    /// Says whether a token has expired.
+    pub clock: Arc<dyn Clock>,
+    /// Names requests.
+    pub ids: Ids,
+    /// How long things may take.
+    pub timing: Timing,
+    /// Ends sockets and streams.
+    pub stop: CancellationToken,
+    /// Sockets that are open.
+    pub sockets: TaskTracker,
+}
+
+impl<E> std::fmt::Debug for Transport<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}
+
+impl<E: Executor> Transport<E> {
+    /// Names the request, by the client's own name for it if that is harmless.
+    pub(crate) fn info(&self, headers: &HeaderMap) -> RequestInfo {
+        let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+        let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+        RequestInfo {
+            request_id: given
+                .filter(|id| is_harmless(id))
+                .map_or_else(|| self.ids.next().to_string(), ToOwned::to_owned),
+            traceparent: traceparent.filter(|it| is_traceparent(it)).map(ToOwned::to_owned),
+        }
+    }
+
+    /// Who is asking; `None` for nobody in particular.
+    pub(crate) fn viewer(&self, headers: &HeaderMap) -> Result<Option<Verified>, TokenError> {
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Ok(None);
+        };
+        self.bearer(value.to_str().map_err(|_| TokenError::Invalid)?)
+            .map(Some)
+    }
+
+    /// Who `Bearer <token>` names.
+    pub(crate) fn bearer(&self, authorization: &str) -> Result<Verified, TokenError> {
+        let (scheme, token) = authorization.trim().split_once(' ').ok_or(TokenError::Invalid)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(TokenError::Invalid);
+        }
+        self.tokens.check(token.trim(), self.clock.now())
+    }
+
+    /// When a token's time is over, on the runtime's clock.
+    pub(crate) fn end_of(&self, verified: &Verified) -> Instant {
+        let left = (verified.expires - self.clock.now())
+            .to_std()
+            .unwrap_or(Duration::ZERO);
+        Instant::now() + left
+    }
+}
+
+/// Counts an operation.
+pub(crate) fn count(kind: Option<OperationType>, outcome: Outcome) {
+    let kind = match kind {
+        Some(OperationType::Query) => "query",
+        Some(OperationType::Mutation) => "mutation",
+        Some(OperationType::Subscription) => "subscription",
+        None => "unknown",
+    };
+    let outcome = match outcome {
+        Outcome::Answered => "answered",
+        Outcome::Failed => "failed",
+        Outcome::Refused => "refused",
+    };
+    metrics::counter!("kontor_graphql_operations_total", "kind" => kind, "outcome" => outcome).increment(1);
+}
+
+/// Gives a request error its code, and says how the operation went.
+pub(crate) fn settle(response: &mut Response) -> Outcome {
+    let outcome = crate::reply::outcome(response);
+    if outcome == Outcome::Refused {
+        crate::reply::name_the_refusal(response);
+    }
+    outcome
+}
+
+/// A name that can be logged and sent back as it is.
+fn is_harmless(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
+/// W3C Trace Context, section 3.2: `00-<32 hex>-<16 hex>-<2 hex>`.
+fn is_traceparent(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() == 55
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => *byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}

@@ -1,0 +1,179 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::runtime::Runtime;
+use crate::servers::{ServerOptions, Servers};
+
+/// An event-sourced commerce backend: commands, log, views, one GraphQL endpoint.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to log, as in `RUST_LOG`.
+    #[arg(long, env = "KONTOR_LOG", default_value = "info,sqlx=warn", global = true)]
+    pub log: String,
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Folder of the private Postgres and Redis, used where no address is given.
+    #[arg(long, env = "KONTOR_DATA", default_value = ".kontor", global = true)]
+    pub data: PathBuf,
+    /// Postgres to use instead of a private one.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+    /// Redis to use instead of a private one.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, global = true)]
+    pub redis_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the shop: the API and the workers, or one of them.
+    Run(RunOptions),
+    /// Rebuilds views from the log while the shop goes on.
+    Replay {
+        /// A view by name, or `all`.
+        #[arg(long = "view", default_value = "all")]
+        views: Vec<String>,
+    },
+    /// Builds every view afresh and compares it with the live one, row by row. Fails if a row differs.
+    Verify,
+    /// Prints the log, one JSON object a line.
+    Events {
+        /// Begin behind this position.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Keep waiting for more.
+        #[arg(long)]
+        follow: bool,
+        /// Print payloads too. They hold personal data.
+        #[arg(long)]
+        payload: bool,
+    },
+    /// Says how far the log and everyone behind it have come.
+    Status,
+    /// Lists aggregates that wait in dead letters.
+    DeadLetters,
+    /// Applies what waits of an aggregate, in order, after the cause has been mended.
+    Resume {
+        /// The consumer that could not apply it.
+        consumer: String,
+        /// The aggregate's type.
+        aggregate_type: String,
+        /// The aggregate's id.
+        aggregate_id: String,
+    },
+    /// Takes in another shop's books.
+    #[command(subcommand)]
+    Import(Import),
+    /// Prints the GraphQL schema.
+    Schema,
+    /// Asks a running server whether it is ready. Fails if it is not.
+    Health {
+        /// Where it listens.
+        #[arg(long, env = "KONTOR_LISTEN", default_value = "127.0.0.1:4000")]
+        listen: SocketAddr,
+    },
+}
+
+/// How to run the shop.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// Where to listen.
+    #[arg(long, env = "KONTOR_LISTEN", default_value = "127.0.0.1:4000")]
+    pub listen: SocketAddr,
+    /// Only answer requests; another process works.
+    #[arg(long, conflicts_with = "worker")]
+    pub api: bool,
+    /// Only work; another process answers requests.
+    #[arg(long)]
+    pub worker: bool,
+    /// Sample products and accounts, with well-known passwords, also in a database that was given. A private one gets
+    /// them anyway.
+    #[arg(long)]
+    pub sample_data: bool,
+    /// Folder of the built playground.
+    #[arg(long, env = "KONTOR_PLAYGROUND", default_value = "playground/dist")]
+    pub playground: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Import {
+    /// The UCI "Online Retail" data set, as CSV: a real shop's year. Can be stopped and run again.
+    OnlineRetail {
+        /// The unpacked file.
+        file: PathBuf,
+    },
+}
+
+impl Place {
+    /// The servers meant by it; starts private ones if need be.
+    ///
+    /// # Errors
+    /// See [`Servers::start`].
+    pub async fn servers(&self) -> Result<Servers> {
+        Servers::start(&ServerOptions {
+            data: self.data.clone(),
+            database_url: self.database_url.clone(),
+            redis_url: self.redis_url.clone(),
+        })
+        .await
+    }
+}
+
+impl Cli {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// A sentence for the person who typed it.
+    pub async fn carry_out(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Run(options) => return commands::run::run(&self.place, options).await,
+            Command::Schema => {
+                crate::terminal::say(kontor_api::graphql::sdl().trim_end());
+                return Ok(ExitCode::SUCCESS);
+            }
+            Command::Health { listen } => return commands::health::health(listen).await,
+            _ => {}
+        }
+        let servers = self.place.servers().await?;
+        let result = match Runtime::open(servers.database_url(), servers.redis_url()).await {
+            Ok(runtime) => {
+                let result = operate(&runtime, self.command).await;
+                runtime.close().await;
+                result
+            }
+            Err(error) => Err(error),
+        };
+        servers.stop().await?;
+        result
+    }
+}
+
+async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Replay { views } => commands::replay::replay(runtime, &views).await,
+        Command::Verify => commands::verify::verify(runtime).await,
+        Command::Events { after, follow, payload } => commands::events::events(runtime, after, follow, payload).await,
+        Command::Status => commands::status::status(runtime).await,
+        Command::DeadLetters => commands::dead_letters::list(runtime).await,
+        Command::Resume { consumer, aggregate_type, aggregate_id } => {
+            commands::dead_letters::resume(runtime, &consumer, aggregate_type, aggregate_id).await
+        }
+        Command::Import(Import::OnlineRetail { file }) => commands::import::online_retail(runtime, &file).await,
+        // Answered by `carry_out`.
+        Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per subcommand.
+
+pub mod dead_letters;
+pub mod events;
+pub mod health;
+pub mod import;
+pub mod replay;
+pub mod run;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,124 @@
+//! Everything a process of Kontor is made of, put together in one place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kontor_eventstore::{Clock, Consumer, Ids, Progress, Store, SystemClock, Worker, schema};
+use kontor_fulfilment::OrderProcess;
+use kontor_projections::best_sellers::BestSellerMirror;
+use kontor_projections::cards::ProductCardMirror;
+use kontor_projections::mirror::{self, MirrorOf, Redis};
+use kontor_projections::statuses::OrderStatusMirror;
+use kontor_projections::views;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections to Postgres a process keeps at most, beside its writer's and its listeners'.
+const CONNECTIONS: u32 = 24;
+/// How long to wait for Postgres at the start.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The names of the read models in Redis.
+pub const MIRRORS: [&str; 3] = [ProductCardMirror::NAME, OrderStatusMirror::NAME, BestSellerMirror::NAME];
+
+/// A process: the log, what follows it, and where both live.
+pub struct Runtime {
+    /// The log.
+    pub store: Store,
+    /// How far everyone has come.
+    pub progress: Arc<Progress>,
+    /// The read models in Redis.
+    pub redis: Redis,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Cancelled when the process is to end.
+    pub stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Runtime {
+    /// Connects, migrates, and opens the log. Nothing follows it yet.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to do.
+    pub async fn open(database_url: &str, redis_url: &str) -> Result<Self> {
+        Self::with_clock(database_url, redis_url, Arc::new(SystemClock)).await
+    }
+
+    /// [`Runtime::open`] with another clock.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn with_clock(database_url: &str, redis_url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
+        let pool = connect(database_url).await?;
+        schema::migrate(&pool).await?;
+        let incarnation = schema::incarnation(&pool).await?;
+        let redis = Redis::open(redis_url, &incarnation)
+            .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
+        let stop = CancellationToken::new();
+        let ids = Ids::new(Arc::clone(&clock));
+        let store = Store::open(pool.clone(), ids, stop.clone()).await?;
+        let progress = Arc::new(Progress::default());
+        let tasks = TaskTracker::new();
+        tasks.spawn({
+            let (progress, stop) = (Arc::clone(&progress), stop.clone());
+            async move { progress.follow(pool, stop).await }
+        });
+        Ok(Self { store, progress, redis, clock, stop, tasks })
+    }
+
+    /// The pool everything but the writer uses.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        self.store.pool()
+    }
+
+    /// Every consumer with a checkpoint in Postgres.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Arc<dyn Consumer>> {
+        let mut consumers: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
+        consumers.push(Arc::new(OrderProcess::new(self.store.clone(), Arc::clone(&self.clock))));
+        consumers
+    }
+
+    /// Starts the projectors, the mirrors and the order process. They share the work with the workers of other processes.
+    pub fn spawn_workers(&self) {
+        let owner = format!("{}-{}", std::process::id(), self.store.ids().next());
+        let worker = Worker::new(self.store.clone(), Arc::clone(&self.progress), owner);
+        for consumer in self.consumers() {
+            self.tasks.spawn(worker.clone().run(consumer, self.stop.clone()));
+        }
+        self.spawn_mirror::<ProductCardMirror>(&worker);
+        self.spawn_mirror::<OrderStatusMirror>(&worker);
+        self.spawn_mirror::<BestSellerMirror>(&worker);
+    }
+
+    fn spawn_mirror<M: MirrorOf>(&self, worker: &Worker) {
+        self.tasks.spawn(mirror::run::<M>(worker.clone(), self.redis.clone(), self.stop.clone()));
+    }
+
+    /// Ends everything that follows the log, cleanly.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        // What does not end in time is cut off; its transaction is taken back and its lease runs out.
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        self.store.pool().close().await;
+    }
+}
+
+async fn connect(database_url: &str) -> Result<PgPool> {
+    let options: PgConnectOptions = database_url
+        .parse()
+        .context("DATABASE_URL is not a Postgres address; write it as postgres://user:password@host:port/database")?;
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .connect_with(options.application_name("kontor"))
+        .await
+        .with_context(|| format!("Postgres at {place} cannot be reached; check that it runs and that DATABASE_URL is right"))
+}

@@ -1,0 +1,96 @@
+//! The other process of a test: `work` runs the workers until its standard input ends, `write` fills the log.
+//!
+//! `KONTOR_CRASH_AT` makes it die at a point, as by `kill -9`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt};
+use kontor::runtime::Runtime;
+use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
+use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey};
+use kontor_tests::examples::gbp;
+use tokio::io::AsyncReadExt;
+
+/// Commands a writer has under way.
+const CONCURRENCY: usize = 16;
+/// Products of a writer's own.
+const OWN: u64 = 5;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
+    let variable = |name: &'static str| std::env::var(name).context(name);
+    let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?).await?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["work"] => work(&runtime).await?,
+        ["write", seed, count, shared] => {
+            write(&runtime, seed.parse()?, count.parse()?, shared.parse()?).await?;
+        }
+        other => bail!("work, or write SEED COUNT PRODUCT; not {other:?}"),
+    }
+    runtime.close().await;
+    Ok(())
+}
+
+async fn work(runtime: &Runtime) -> Result<()> {
+    runtime.spawn_workers();
+    say("ready")?;
+    // The test holds the other end, so this ends with it.
+    let mut rest = Vec::new();
+    tokio::io::stdin().read_to_end(&mut rest).await?;
+    Ok(())
+}
+
+/// One event a command, over products of its own and one that others write to as well. Says how many were acknowledged.
+async fn write(runtime: &Runtime, seed: u64, count: u64, shared: ProductId) -> Result<()> {
+    let mut products = vec![shared];
+    for n in 0..OWN {
+        let id = ProductId::from_ulid(runtime.store.ids().next());
+        let create = ProductCommand::Create {
+            sku: format!("W{seed}-{n}").parse()?,
+            name: "Ballast".parse()?,
+            description: "".parse()?,
+            category: "Things".parse()?,
+            price: gbp(1),
+        };
+        runtime.store.create::<Product>(id, create, context(runtime, &format!("{seed}/create/{n}"))).await?;
+        products.push(id);
+    }
+    let products: Arc<[ProductId]> = products.into();
+    let written = futures::stream::iter(0..count)
+        .map(|n| {
+            let product = products[usize::try_from(n).unwrap_or(0) % products.len()];
+            receive(runtime, product, format!("{seed}/{n}"))
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_fold(OWN, |written, one| async move { Ok(written + one) })
+        .await?;
+    say(&format!("written {written}"))
+}
+
+/// Books a piece in, however long others are faster.
+async fn receive(runtime: &Runtime, product: ProductId, key: String) -> Result<u64> {
+    loop {
+        let command = ProductCommand::ReceiveStock { quantity: Quantity::new(1)?, reference: None };
+        match runtime.store.execute::<Product>(product, command, context(runtime, &key)).await {
+            Ok(_) => return Ok(1),
+            Err(ExecuteError::Contended { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn context(runtime: &Runtime, key: &str) -> CommandContext {
+    CommandContext::new(key.to_owned(), Actor::System("tests"), runtime.clock.now())
+        .once(IdempotencyKey::derived("writer", key, "once"))
+}
+
+fn say(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}
