@@ -241,22 +241,17 @@ impl Tokens {
         if bearer.len() > LONGEST {
             return Err(TokenError::Invalid);
         }
-        let verified = match self.inner.verified.get(bearer) {
-            Some(known) => known,
-            None => {
-                let verified = self.decode(bearer)?;
-                if now < verified.expires {
-                    self.inner.verified.insert(bearer.into(), verified.clone());
-                }
-                verified
-            }
-        };
-        if now < verified.expires {
-            Ok(verified)
-        } else {
+        let known = self.inner.verified.get(bearer);
+        let is_known = known.is_some();
+        let verified = known.map_or_else(|| self.decode(bearer), Ok)?;
+        if now >= verified.expires {
             self.inner.verified.invalidate(bearer);
-            Err(TokenError::Expired)
+            return Err(TokenError::Expired);
         }
+        if !is_known {
+            self.inner.verified.insert(bearer.into(), verified.clone());
+        }
+        Ok(verified)
     }
 
     fn decode(&self, bearer: &str) -> Result<Verified, TokenError> {

@@ -31,14 +31,13 @@ impl Prepared {
     pub fn kind(&self, name: Option<&str>) -> Option<OperationType> {
         match (&self.document.operations, name) {
             (DocumentOperations::Single(operation), None) => Some(operation.node.ty),
-            (DocumentOperations::Single(_), Some(_)) => None,
             (DocumentOperations::Multiple(operations), Some(name)) => {
                 operations.get(name).map(|operation| operation.node.ty)
             }
             (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => {
                 operations.values().next().map(|operation| operation.node.ty)
             }
-            (DocumentOperations::Multiple(_), None) => None,
+            (DocumentOperations::Single(_), Some(_)) | (DocumentOperations::Multiple(_), None) => None,
         }
     }
 }

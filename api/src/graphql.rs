@@ -3,6 +3,11 @@
 //! GraphQL types are newtypes over the rows of the views, and mutations are commands with their refusals spelt out. Nothing
 //! here reads the log or decides anything: resolvers ask the views through [`reads`], and [`access`] says who may.
 
+#![expect(
+    clippy::unused_async,
+    reason = "async-graphql takes every resolver as an async function, also those that only look at a row"
+)]
+
 use std::sync::Arc;
 
 use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
@@ -65,19 +70,16 @@ fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
 }
 
 /// The schema over a running process.
+#[must_use]
 pub fn schema(app: Arc<App>) -> KontorSchema {
     builder().data(reads::Loaders::new(&app)).data(app).finish()
 }
 
 /// The schema in the schema definition language, for `schema.graphql`.
+#[must_use]
 pub fn sdl() -> String {
     builder().finish().sdl()
 }
 
 #[cfg(test)]
-mod print {
-    #[test]
-    fn sdl_out() {
-        std::fs::write("/tmp/schema.graphql", super::sdl()).unwrap();
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Why a request is not executed.
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
-    pub(crate) error: ServerError,
+    pub(crate) error: Box<ServerError>,
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
     pub(crate) media: Media,
 }
@@ -36,7 +36,7 @@ impl Problem {
     fn new(status: StatusCode, error: ServerError) -> Self {
         Self {
             status,
-            error,
+            error: Box::new(error),
             header: None,
             media: Media::GraphqlResponse,
         }
@@ -71,13 +71,13 @@ impl Problem {
         problem
     }
 
-    fn as_media(mut self, media: Media) -> Self {
+    fn in_media(mut self, media: Media) -> Self {
         self.media = media;
         self
     }
 
     pub(crate) fn into_response(self) -> Response {
-        let body = reply::errors(std::slice::from_ref(&self.error));
+        let body = reply::errors(std::slice::from_ref(&*self.error));
         let mut response = respond(self.status, self.media, body);
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
@@ -162,7 +162,7 @@ async fn answer<E: Executor>(
     } else {
         read_uri(&transport, &request, info, media)
     };
-    let operation = found.map_err(|problem| problem.as_media(media))?;
+    let operation = found.map_err(|problem| problem.in_media(media))?;
     execute(&transport, operation, accepted, media).await
 }
 
@@ -271,7 +271,7 @@ async fn execute<E: Executor>(
         ));
     }
     if streams || accepted.single.is_none() {
-        return sse::answer(transport, operation, media).await;
+        return sse::answer(transport, operation, media);
     }
     let mut response = transport.engine.execute(operation.request).await;
     let outcome = transport::settle(&mut response);

@@ -189,3 +189,22 @@ pub(crate) struct Metrics {
     pub(crate) app: Arc<App>,
     pub(crate) handle: Handle,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_rendered_whoever_installed_the_recorder() {
+        let (one, other) = (install(), install());
+        let _counted = Subscriber::new();
+        metrics::histogram!("kontor_append_seconds").record(0.003);
+        one.0.run_upkeep();
+        let page = other.render();
+        assert!(page.contains("kontor_subscribers 1"), "{page}");
+        assert!(
+            page.contains(r#"kontor_append_seconds_bucket{le="0.005"} 1"#),
+            "{page}"
+        );
+    }
+}

@@ -85,15 +85,15 @@ impl Passwords {
     pub async fn verify(&self, hash: Option<&PasswordHash>, password: String) -> bool {
         let hash = hash.map(|hash| hash.as_str().to_owned());
         let argon = self.argon.clone();
-        self.in_turn(move || match hash {
-            Some(hash) => password_hash::PasswordHash::new(&hash)
-                .is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok()),
-            None => {
+        self.in_turn(move || {
+            let Some(hash) = hash else {
                 let mut out = [0; Params::DEFAULT_OUTPUT_LEN];
                 // The work is what is wanted.
                 let _ = argon.hash_password_into(password.as_bytes(), NOBODYS_SALT, &mut out);
-                false
-            }
+                return false;
+            };
+            password_hash::PasswordHash::new(&hash)
+                .is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok())
         })
         .await
         .unwrap_or(false)

@@ -87,8 +87,12 @@ pub fn outcome(response: &Response) -> Outcome {
     }
 }
 
+/// Of one refusal. A document of wrong names would be answered at fifteen times its length.
+const MOST_ERRORS: usize = 50;
+
 /// Gives async-graphql's own request errors their code.
 pub fn name_the_refusal(response: &mut Response) {
+    response.errors.truncate(MOST_ERRORS);
     for error in &mut response.errors {
         if error
             .extensions
@@ -110,12 +114,8 @@ struct Body<'a> {
     data: Option<&'a Value>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [ServerError],
-    #[serde(skip_serializing_if = "no_extensions")]
-    extensions: Option<&'a BTreeMap<String, Value>>,
-}
-
-fn no_extensions(extensions: &Option<&BTreeMap<String, Value>>) -> bool {
-    extensions.is_none_or(BTreeMap::is_empty)
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extensions: &'a BTreeMap<String, Value>,
 }
 
 /// Appends a response as JSON.
@@ -123,7 +123,7 @@ pub fn write(into: &mut Vec<u8>, response: &Response, outcome: Outcome) {
     let body = Body {
         data: (outcome != Outcome::Refused).then_some(&response.data),
         errors: &response.errors,
-        extensions: Some(&response.extensions),
+        extensions: &response.extensions,
     };
     // Values of GraphQL are always JSON, and a vector takes everything.
     let _ = serde_json::to_writer(into, &body);
@@ -135,7 +135,7 @@ pub fn errors(errors: &[ServerError]) -> Vec<u8> {
     let body = Body {
         data: None,
         errors,
-        extensions: None,
+        extensions: &BTreeMap::new(),
     };
     serde_json::to_vec(&body).unwrap_or_default()
 }

@@ -33,8 +33,10 @@ const GRACE: Duration = Duration::from_secs(10);
 const CORS_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a router is made with, besides the [`App`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RouterOptions {
+    /// Whether to answer GraphQL, and show the playground; a worker has only health and metrics.
+    pub endpoint: bool,
     /// Where the built playground is; without it `/` says how to get it.
     pub playground: Option<PathBuf>,
     /// The recorder; without it there is no `/metrics`.
@@ -53,26 +55,46 @@ pub struct RouterOptions {
     pub workers: Vec<String>,
 }
 
+impl Default for RouterOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: true,
+            playground: None,
+            metrics: None,
+            stop: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+            origins: Vec::new(),
+            workers: Vec::new(),
+        }
+    }
+}
+
 /// Everything the process answers.
 pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
-    let transport = Transport {
-        engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
-        tokens: app.tokens.clone(),
-        clock: Arc::clone(&app.clock),
-        ids: app.store.ids().clone(),
-        timing: options.timing,
-        stop: options.stop.clone(),
-        sockets: options.sockets,
-    };
     let health = Health {
         app: Arc::clone(&app),
         workers: options.workers.into(),
         stop: options.stop.clone(),
     };
-    let mut router = endpoint(transport)
+    let mut router = Router::new()
         .route("/readyz", get(health::ready).with_state(health))
-        .route("/healthz", get(health::alive))
-        .merge(playground::routes(options.playground));
+        .route("/healthz", get(health::alive));
+    if options.endpoint {
+        let transport = Transport {
+            engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
+            tokens: app.tokens.clone(),
+            clock: Arc::clone(&app.clock),
+            ids: app.store.ids().clone(),
+            timing: options.timing,
+            stop: options.stop.clone(),
+            sockets: options.sockets,
+        };
+        router = router
+            .merge(endpoint(transport))
+            .merge(playground::routes(options.playground));
+    }
     if let Some(handle) = options.metrics {
         tokio::spawn(handle.clone().keep_up(options.stop));
         router = router

@@ -26,13 +26,13 @@ const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata: \n\n");
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// Streams an operation. What is refused before it starts is refused with a status code, in JSON.
-pub(crate) async fn answer<E: Executor>(
+pub(crate) fn answer<E: Executor>(
     transport: &Arc<Transport<E>>,
     operation: Accepting,
     media: Media,
 ) -> Result<Response, Problem> {
     let kind = operation.kind;
-    let mut responses = transport.engine.stream(operation.request);
+    let mut responses = transport.engine.stream(operation.request).fuse();
     // async-graphql validates when it is first polled, and answers then if the document does not fit.
     let mut first = responses.next().now_or_never().flatten();
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);
@@ -100,7 +100,7 @@ fn kept_alive(
 
 /// The same responses; a panic becomes the last of them.
 fn guarded(
-    responses: BoxStream<'static, async_graphql::Response>,
+    responses: impl Stream<Item = async_graphql::Response> + Send + 'static,
     trace: String,
 ) -> impl Stream<Item = async_graphql::Response> + Send + 'static {
     AssertUnwindSafe(responses).catch_unwind().map(move |response| {

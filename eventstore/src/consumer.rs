@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::dead_letters::{self, Parked};
 use crate::lease::{self, Lease};
@@ -172,7 +172,7 @@ impl Worker {
             };
             match held {
                 Ok(Some(lease)) => {
-                    info!(consumer = name, lease.epoch, "consuming");
+                    debug!(consumer = name, lease.epoch, "consuming");
                     tokio::select! {
                         () = work(lease.clone()) => {}
                         () = self.renew(&lease) => {}

@@ -15,9 +15,9 @@ use crate::servers::{ServerOptions, Servers};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
 pub struct Cli {
-    /// What to log, as in `RUST_LOG`.
-    #[arg(long, env = "KONTOR_LOG", default_value = "info,sqlx=warn", global = true)]
-    pub log: String,
+    /// What to log, as in `RUST_LOG`: by default `info,sqlx=warn` for `run`, warnings for everything else.
+    #[arg(long, env = "KONTOR_LOG", global = true)]
+    log: Option<String>,
     #[command(flatten)]
     place: Place,
     #[command(subcommand)]
@@ -134,6 +134,13 @@ impl Place {
 }
 
 impl Cli {
+    /// What to log.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        let default = if matches!(self.command, Command::Run(_)) { "info,sqlx=warn" } else { "warn" };
+        self.log.as_deref().unwrap_or(default)
+    }
+
     /// Does what was typed.
     ///
     /// # Errors

@@ -98,12 +98,6 @@ impl Redis {
         format!("{}{name}", self.prefix)
     }
 
-    /// The connection itself.
-    #[must_use]
-    pub fn connection(&self) -> ConnectionManager {
-        self.connection.clone()
-    }
-
     /// Forgets how far a mirror has come, so that it is filled again.
     ///
     /// # Errors

@@ -66,12 +66,12 @@ pub(crate) fn viewer<'c>(ctx: &Context<'c>) -> Option<&'c Viewer> {
     ctx.data_opt::<Option<Viewer>>()?.as_ref()
 }
 
-/// Who asks; UNAUTHENTICATED if nobody is logged in.
+/// Who asks; `UNAUTHENTICATED` if nobody is logged in.
 pub(crate) fn logged_in<'c>(ctx: &Context<'c>) -> Result<&'c Viewer> {
     viewer(ctx).ok_or_else(unauthenticated)
 }
 
-/// Who asks, if they may; UNAUTHENTICATED or FORBIDDEN.
+/// Who asks, if they may; `UNAUTHENTICATED` or `FORBIDDEN`.
 pub(crate) fn require<'c>(ctx: &Context<'c>, permission: Permission) -> Result<&'c Viewer> {
     let viewer = logged_in(ctx)?;
     if permission.held_by(Some(viewer)) {

@@ -69,13 +69,13 @@ pub(crate) struct PageInfo {
 /// Which page was asked for. `K` is the key of a row in the list's order.
 #[derive(Debug)]
 pub(crate) struct Page<K> {
-    first: usize,
+    first: u32,
     /// Behind which row, if not from the beginning.
     pub(crate) after: Option<K>,
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// Reads `first` and `after`; BAD_USER_INPUT if either cannot be.
+    /// Reads `first` and `after`; `BAD_USER_INPUT` if either cannot be.
     pub(crate) fn new(first: Option<i32>, after: Option<&str>) -> Result<Self> {
         let first = first.unwrap_or(DEFAULT_FIRST);
         if !(1..=MAX_FIRST).contains(&first) {
@@ -85,14 +85,14 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         }
         let after = after.map(decode).transpose()?;
         Ok(Self {
-            first: first.unsigned_abs() as usize,
+            first: first.unsigned_abs(),
             after,
         })
     }
 
     /// How many rows to read: one more than are shown, to know whether there are more.
     pub(crate) fn limit(&self) -> i64 {
-        self.first as i64 + 1
+        i64::from(self.first) + 1
     }
 
     /// The page made of the rows that were read.
@@ -106,10 +106,11 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         N: OutputType + Clone,
         Edge<N>: OutputType,
     {
-        let has_next_page = rows.len() > self.first;
+        let first = self.first as usize;
+        let has_next_page = rows.len() > first;
         let edges: Vec<Edge<N>> = rows
             .into_iter()
-            .take(self.first)
+            .take(first)
             .map(|row| Edge {
                 cursor: key(&row).map(|key| encode(&key)).unwrap_or_default(),
                 node: node(row),

@@ -32,13 +32,13 @@ pub(crate) struct NodeQueries;
 #[Object]
 impl NodeQueries {
     /// Anything by its id; null if there is nothing, or nothing that you may see. The rules are those of `product`, `order` and
-    /// `user`: products are for everybody, the others need a log-in (UNAUTHENTICATED).
+    /// `user`: products are for everybody, the others need a log-in (`UNAUTHENTICATED`).
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The id; BAD_USER_INPUT if it could not name anything.")] id: ID,
+        #[graphql(desc = "The id; `BAD_USER_INPUT` if it could not name anything.")] id: ID,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<Node>> {

@@ -34,7 +34,7 @@ use timeline::TimelineEntry;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "kontor_domain::OrderStatus")]
 pub(crate) enum OrderStatus {
-    /// Placed; its stock is being reserved. Becomes CONFIRMED or REJECTED by itself, usually within a second.
+    /// Placed; its stock is being reserved. Becomes `CONFIRMED` or `REJECTED` by itself, usually within a second.
     Pending,
     /// All of its stock is reserved; it can be shipped.
     Confirmed,

@@ -171,9 +171,9 @@ impl ProductQueries {
     async fn product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The product's id, `prd_...`; BAD_USER_INPUT if it is no such id.")] id: ID,
+        #[graphql(desc = "The product's id, `prd_...`; `BAD_USER_INPUT` if it is no such id.")] id: ID,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<Product>> {
@@ -190,9 +190,9 @@ impl ProductQueries {
     async fn product_by_sku(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The SKU, in any case; BAD_USER_INPUT if it could not be one.")] sku: String,
+        #[graphql(desc = "The SKU, in any case; `BAD_USER_INPUT` if it could not be one.")] sku: String,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<Product>> {
@@ -209,13 +209,17 @@ impl ProductQueries {
         #[graphql(desc = "Which products to list; if left out, all that are sold at present.")]
         filter: Option<ProductFilter>,
         #[graphql(desc = "In which order.", default_with = "ProductSort::Name")] sort: ProductSort,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 20)] first: i32,
         #[graphql(
-            desc = "The cursor behind which the page begins; BAD_USER_INPUT if it is not one of this list in this order."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 20
+        )]
+        first: i32,
+        #[graphql(
+            desc = "The cursor behind which the page begins; `BAD_USER_INPUT` if it is not one of this list in this order."
         )]
         after: Option<String>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Connection<Product>> {
@@ -242,9 +246,13 @@ impl ProductQueries {
     async fn best_sellers(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 10)] first: i32,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 10
+        )]
+        first: i32,
+        #[graphql(
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Vec<BestSeller>> {

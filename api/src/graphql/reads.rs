@@ -165,7 +165,7 @@ pub(crate) async fn visible_user(
     user(ctx, id).await
 }
 
-/// Waits until a view has reached the position asked for (V6); CONSISTENCY_TIMEOUT if that takes too long.
+/// Waits until a view has reached the position asked for (V6); `CONSISTENCY_TIMEOUT` if that takes too long.
 pub(crate) async fn at_least(ctx: &Context<'_>, view: &str, position: Option<Position>) -> Result<()> {
     match position {
         Some(Position(position)) => reach(ctx, view, position).await,

@@ -87,21 +87,25 @@ pub(crate) struct SalesQueries;
 
 #[Object]
 impl SalesQueries {
-    /// Sales hour by hour, oldest first, a node for each currency; hours without sales are left out. For staff; FORBIDDEN for
+    /// Sales hour by hour, oldest first, a node for each currency; hours without sales are left out. For staff; `FORBIDDEN` for
     /// customers.
     async fn sales_per_hour(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Hours that begin at or after this moment.")] from: DateTime,
-        #[graphql(desc = "Hours that begin before this moment; BAD_USER_INPUT if it is before `from`.")]
+        #[graphql(desc = "Hours that begin before this moment; `BAD_USER_INPUT` if it is before `from`.")]
         to: DateTime,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 20)] first: i32,
         #[graphql(
-            desc = "The cursor behind which the page begins; BAD_USER_INPUT if it is not one of this list."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 20
+        )]
+        first: i32,
+        #[graphql(
+            desc = "The cursor behind which the page begins; `BAD_USER_INPUT` if it is not one of this list."
         )]
         after: Option<String>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Connection<SalesHour>> {

@@ -7,7 +7,7 @@ use kontor_projections::updates::{Update, UpdatesError};
 
 use super::error::Incident;
 
-/// The updates a subscriber is sent. Trouble ends the stream with INTERNAL; the client comes back with its last cursor.
+/// The updates a subscriber is sent. Trouble ends the stream with `INTERNAL`; the client comes back with its last cursor.
 pub(crate) fn updates<R, N, F>(
     ctx: &Context<'_>,
     stream: BoxStream<'static, Result<Update<R>, UpdatesError>>,

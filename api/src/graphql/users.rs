@@ -105,7 +105,7 @@ impl UserQueries {
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<User>> {
@@ -119,13 +119,13 @@ impl UserQueries {
     }
 
     /// A user by their id; null if there is none, or none that you may see: customers see themselves, staff see all.
-    /// UNAUTHENTICATED if you are not logged in.
+    /// `UNAUTHENTICATED` if you are not logged in.
     async fn user(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The user's id, `usr_...`; BAD_USER_INPUT if it is no such id.")] id: ID,
+        #[graphql(desc = "The user's id, `usr_...`; `BAD_USER_INPUT` if it is no such id.")] id: ID,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<User>> {
@@ -135,17 +135,21 @@ impl UserQueries {
         Ok(visible_user(ctx, viewer, id).await?.map(User))
     }
 
-    /// All users, newest first. For staff; FORBIDDEN for customers.
+    /// All users, newest first. For staff; `FORBIDDEN` for customers.
     async fn users(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 20)] first: i32,
         #[graphql(
-            desc = "The cursor behind which the page begins; BAD_USER_INPUT if it is not one of this list."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 20
+        )]
+        first: i32,
+        #[graphql(
+            desc = "The cursor behind which the page begins; `BAD_USER_INPUT` if it is not one of this list."
         )]
         after: Option<String>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Connection<User>> {

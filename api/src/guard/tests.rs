@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use async_graphql::parser::parse_query;
 use proptest::prelude::*;
 
@@ -20,7 +22,7 @@ fn refused(text: &str) -> &'static str {
 fn doubling(fragments: usize) -> String {
     let mut text = "{...f0}".to_owned();
     for n in 0..fragments {
-        text += &format!(" fragment f{n} on Q{{...f{m} ...f{m}}}", m = n + 1);
+        write!(text, " fragment f{n} on Q{{...f{m} ...f{m}}}", m = n + 1).unwrap();
     }
     text + &format!(" fragment f{fragments} on Q{{a}}")
 }
@@ -157,7 +159,7 @@ proptest! {
     fn never_more_steps_than_selections(sets in proptest::collection::vec(set(), 1..10)) {
         let mut text = "{a ...f0}".to_owned();
         for (n, set) in sets.iter().enumerate() {
-            text += &format!(" fragment f{n} on Q{{{set}}}");
+            write!(text, " fragment f{n} on Q{{{set}}}").unwrap();
         }
         let document = parse_query(&text).unwrap();
         let limits = Limits::default();

@@ -19,14 +19,13 @@ pub async fn events(runtime: &Runtime, mut after: u64, follow: bool, payload: bo
     let mut news = runtime.store.head();
     loop {
         let to = if follow { *news.borrow_and_update() } else { head(runtime.pool()).await? };
-        let mut events = read_raw(runtime.pool(), after, to, 256);
+        let mut events = std::pin::pin!(read_raw(runtime.pool(), after, to, 256));
         while let Some(chunk) = events.try_next().await? {
             for event in chunk {
                 after = event.position;
                 say(line(event, payload)?);
             }
         }
-        drop(events);
         if !follow {
             return Ok(ExitCode::SUCCESS);
         }

@@ -102,7 +102,7 @@ pub(crate) struct OrderPayload<E>(Answer<OrderId, E>);
 )]
 impl<E: OutputType> OrderPayload<E> {
     /// The order, at least as new as `position`; null if the mutation was refused. Asking for it waits until the orders have
-    /// caught up, usually some milliseconds, and answers CONSISTENCY_TIMEOUT here if that takes too long: the mutation was
+    /// caught up, usually some milliseconds, and answers `CONSISTENCY_TIMEOUT` here if that takes too long: the mutation was
     /// done all the same.
     async fn order(&self, ctx: &Context<'_>) -> Result<Option<Order>> {
         let Some((id, position)) = self.0.written else {

@@ -38,8 +38,8 @@ pub(crate) struct PlaceOrderMutation;
 impl PlaceOrderMutation {
     /// Places an order in your own name, at the prices of now. For everybody who is logged in.
     ///
-    /// The order is taken at once as PENDING, and whether there is enough stock is decided right after, in the order in which
-    /// orders came: it becomes CONFIRMED, or REJECTED with a timeline entry that says of which product how many were asked for
+    /// The order is taken at once as `PENDING`, and whether there is enough stock is decided right after, in the order in which
+    /// orders came: it becomes `CONFIRMED`, or `REJECTED` with a timeline entry that says of which product how many were asked for
     /// and how many there were. So too little stock is never an error here; follow the order with `orderUpdates`.
     async fn place_order(
         &self,

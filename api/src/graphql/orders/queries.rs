@@ -47,13 +47,13 @@ type Key = (chrono::DateTime<Utc>, OrderId);
 
 #[Object]
 impl OrderQueries {
-    /// An order by its id; null if there is none, or none that you may see. UNAUTHENTICATED if you are not logged in.
+    /// An order by its id; null if there is none, or none that you may see. `UNAUTHENTICATED` if you are not logged in.
     async fn order(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The order's id, `ord_...`; BAD_USER_INPUT if it is no such id.")] id: ID,
+        #[graphql(desc = "The order's id, `ord_...`; `BAD_USER_INPUT` if it is no such id.")] id: ID,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<Order>> {
@@ -63,14 +63,14 @@ impl OrderQueries {
         Ok(visible_order(ctx, viewer, id).await?.map(Order))
     }
 
-    /// Where an order stands; null if there is none, or none that you may see. UNAUTHENTICATED if you are not logged in. Fast:
+    /// Where an order stands; null if there is none, or none that you may see. `UNAUTHENTICATED` if you are not logged in. Fast:
     /// comes from memory, at most moments behind.
     async fn order_status(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The order's id, `ord_...`; BAD_USER_INPUT if it is no such id.")] order_id: ID,
+        #[graphql(desc = "The order's id, `ord_...`; `BAD_USER_INPUT` if it is no such id.")] order_id: ID,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Option<LiveOrderStatus>> {
@@ -96,18 +96,22 @@ impl OrderQueries {
         }))
     }
 
-    /// Everybody's orders, newest first. For staff; FORBIDDEN for customers, who ask for `myOrders`.
+    /// Everybody's orders, newest first. For staff; `FORBIDDEN` for customers, who ask for `myOrders`.
     async fn orders(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which orders to list; if left out, all.")] filter: Option<OrderFilter>,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 20)] first: i32,
         #[graphql(
-            desc = "The cursor behind which the page begins; BAD_USER_INPUT if it is not one of this list."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 20
+        )]
+        first: i32,
+        #[graphql(
+            desc = "The cursor behind which the page begins; `BAD_USER_INPUT` if it is not one of this list."
         )]
         after: Option<String>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Connection<Order>> {
@@ -123,18 +127,22 @@ impl OrderQueries {
         list(ctx, &filter, first, after.as_deref(), at_least).await
     }
 
-    /// Your own orders, newest first. UNAUTHENTICATED if you are not logged in.
+    /// Your own orders, newest first. `UNAUTHENTICATED` if you are not logged in.
     async fn my_orders(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Only those in this status.")] status: Option<OrderStatus>,
-        #[graphql(desc = "How many at most: 1 to 100, otherwise BAD_USER_INPUT.", default = 20)] first: i32,
         #[graphql(
-            desc = "The cursor behind which the page begins; BAD_USER_INPUT if it is not one of this list."
+            desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
+            default = 20
+        )]
+        first: i32,
+        #[graphql(
+            desc = "The cursor behind which the page begins; `BAD_USER_INPUT` if it is not one of this list."
         )]
         after: Option<String>,
         #[graphql(
-            desc = "Answer with nothing older than this position, waiting for it if need be; CONSISTENCY_TIMEOUT if that takes too long."
+            desc = "Answer with nothing older than this position, waiting for it if need be; `CONSISTENCY_TIMEOUT` if that takes too long."
         )]
         at_least: Option<Position>,
     ) -> Result<Connection<Order>> {

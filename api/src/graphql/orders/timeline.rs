@@ -24,6 +24,7 @@ macro_rules! entries {
         )*
 
         /// Something that happened to an order. Kinds may be added; ask for these fields to be ready for them.
+        #[expect(clippy::enum_variant_names, reason = "the names are those of the GraphQL types")]
         #[derive(Debug, Clone, Interface)]
         #[graphql(
             field(name = "at", ty = "&DateTime", desc = "When it happened."),

@@ -41,15 +41,15 @@ pub(crate) struct OrderSubscriptions;
 
 #[Subscription]
 impl OrderSubscriptions {
-    /// An order each time something happens to it. For its customer and for staff; UNAUTHENTICATED if nobody is logged in,
-    /// FORBIDDEN if there is no such order or none that you may see. Misses nothing and repeats nothing, also over a
+    /// An order each time something happens to it. For its customer and for staff; `UNAUTHENTICATED` if nobody is logged in,
+    /// `FORBIDDEN` if there is no such order or none that you may see. Misses nothing and repeats nothing, also over a
     /// reconnection with `after`, also to another server.
     async fn order_updates(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The order's id, `ord_...`; BAD_USER_INPUT if it is no such id.")] order_id: ID,
+        #[graphql(desc = "The order's id, `ord_...`; `BAD_USER_INPUT` if it is no such id.")] order_id: ID,
         #[graphql(
-            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, the order as it is now comes first. BAD_USER_INPUT if it is not a cursor of a subscription."
+            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, the order as it is now comes first. `BAD_USER_INPUT` if it is not a cursor of a subscription."
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {
@@ -66,13 +66,13 @@ impl OrderSubscriptions {
         Ok(updates(ctx, stream, OrderUpdate))
     }
 
-    /// Your own orders, each time something happens to one of them, orders placed later included. UNAUTHENTICATED if nobody is
+    /// Your own orders, each time something happens to one of them, orders placed later included. `UNAUTHENTICATED` if nobody is
     /// logged in. Misses nothing and repeats nothing, also over a reconnection with `after`, also to another server.
     async fn my_order_updates(
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, updates begin with what happens from now on. BAD_USER_INPUT if it is not a cursor of a subscription."
+            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, updates begin with what happens from now on. `BAD_USER_INPUT` if it is not a cursor of a subscription."
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {
@@ -82,13 +82,13 @@ impl OrderSubscriptions {
         Ok(updates(ctx, stream, OrderUpdate))
     }
 
-    /// Everybody's orders, each time something happens to one of them. For staff; FORBIDDEN for customers, UNAUTHENTICATED if
+    /// Everybody's orders, each time something happens to one of them. For staff; `FORBIDDEN` for customers, `UNAUTHENTICATED` if
     /// nobody is logged in. Misses nothing and repeats nothing, also over a reconnection with `after`, also to another server.
     async fn all_order_updates(
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, updates begin with what happens from now on. BAD_USER_INPUT if it is not a cursor of a subscription."
+            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, updates begin with what happens from now on. `BAD_USER_INPUT` if it is not a cursor of a subscription."
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {

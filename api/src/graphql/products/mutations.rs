@@ -101,7 +101,7 @@ pub(crate) struct ProductPayload<E>(Answer<ProductId, E>);
 )]
 impl<E: OutputType> ProductPayload<E> {
     /// The product, at least as new as `position`; null if the mutation was refused. Asking for it waits until the products
-    /// have caught up, usually some milliseconds, and answers CONSISTENCY_TIMEOUT here if that takes too long: the mutation
+    /// have caught up, usually some milliseconds, and answers `CONSISTENCY_TIMEOUT` here if that takes too long: the mutation
     /// was done all the same.
     async fn product(&self, ctx: &Context<'_>) -> Result<Option<Product>> {
         let Some((id, position)) = self.0.written else {

@@ -41,13 +41,14 @@ pub(crate) struct ProductSubscriptions;
 #[Subscription]
 impl ProductSubscriptions {
     /// A product each time something happens to it: price, text, stock. For everybody. Misses nothing and repeats nothing,
-    /// also over a reconnection with `after`, also to another server. Refused with FORBIDDEN if there is no such product.
+    /// also over a reconnection with `after`, also to another server. Refused with `FORBIDDEN` if there is no such product.
     async fn product_updates(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The product's id, `prd_...`; BAD_USER_INPUT if it is no such id.")] product_id: ID,
+        #[graphql(desc = "The product's id, `prd_...`; `BAD_USER_INPUT` if it is no such id.")]
+        product_id: ID,
         #[graphql(
-            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, the product as it is now comes first. BAD_USER_INPUT if it is not a cursor of a subscription."
+            desc = "The cursor of the last update you have handled: what happened after it comes first. If left out, the product as it is now comes first. `BAD_USER_INPUT` if it is not a cursor of a subscription."
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<ProductUpdate>> + use<>> {

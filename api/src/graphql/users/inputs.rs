@@ -99,7 +99,7 @@ any_account! {
     }
     /// What `revokeRole` takes.
     RevokeRoleInput {
-        /// The role to take; not CUSTOMER, which every account has.
+        /// The role to take; not `CUSTOMER`, which every account has.
         role: Role,
     }
     /// What `deactivateUser` takes.

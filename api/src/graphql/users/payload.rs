@@ -63,7 +63,7 @@ pub(crate) struct UserPayload<E>(Answer<UserId, E>);
 )]
 impl<E: OutputType> UserPayload<E> {
     /// The user, at least as new as `position`; null if the mutation was refused. Asking for it waits until the users have
-    /// caught up, usually some milliseconds, and answers CONSISTENCY_TIMEOUT here if that takes too long: the mutation was
+    /// caught up, usually some milliseconds, and answers `CONSISTENCY_TIMEOUT` here if that takes too long: the mutation was
     /// done all the same.
     async fn user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         match self.0.written {

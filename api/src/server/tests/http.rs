@@ -315,3 +315,10 @@ async fn a_document_is_parsed_once() {
     let again = bench.transport.engine.prepare("{hello}").unwrap();
     assert!(Arc::ptr_eq(&first, &again));
 }
+
+#[tokio::test]
+async fn of_many_errors_the_first_are_told() {
+    let wrong: String = (0..60).map(|n| format!("query q{n}{{wrong}} ")).collect();
+    let errors = ask(Bench::new(), accepting(JSON, &wrong)).await.json()["errors"].clone();
+    assert_eq!(errors.as_array().unwrap().len(), 50);
+}
