@@ -18,7 +18,7 @@ playground: ## build the GraphQL playground, if Node is here
 	@if command -v npm >/dev/null; then $(MAKE) playground/dist/index.html; \
 	else echo "make: no Node here, so no playground (Debian: apt-get install nodejs npm; then make playground)"; fi
 
-playground/dist/index.html: $(wildcard playground/*.json playground/*.mjs playground/src/* playground/examples/*)
+playground/dist/index.html: $(wildcard schema.graphql playground/*.json playground/*.mjs playground/src/* playground/examples/*)
 	@echo "make: building the playground"
 	@cd playground && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
 
@@ -39,7 +39,8 @@ sqlx-check: # the committed .sqlx/ fits the queries and the migrations
 	scripts/sqlx-metadata --check
 
 schema-check: # the committed schema.graphql is what the code says
-	@cargo run --quiet -p kontor -- schema | diff -u schema.graphql - || \
+	@cargo run --quiet -p kontor -- schema > target/schema.graphql
+	@diff -u schema.graphql target/schema.graphql || \
 	{ echo "schema.graphql is not what the code says: run \`make gen\` and commit it" >&2; exit 1; }
 
 compose-check: # docker-compose.yml is valid
@@ -49,8 +50,8 @@ compose-check: # docker-compose.yml is valid
 
 gen: ## write what is generated and committed: .sqlx/ and schema.graphql
 	scripts/sqlx-metadata
-	cargo run --quiet -p kontor -- schema > schema.graphql.next
-	mv schema.graphql.next schema.graphql
+	cargo run --quiet -p kontor -- schema > target/schema.graphql
+	cp target/schema.graphql schema.graphql
 
 bench: setup ## measure, against Postgres and a plain server on this machine (8 minutes)
 	scripts/with-servers cargo bench --profile dist -p kontor-tests

@@ -1,8 +1,23 @@
 // Builds the playground into dist/: three files that need nothing from anywhere else, each also gzipped for the server to
 // hand out as it is.
 import { build } from "esbuild";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { buildSchema, parse, validate } from "graphql";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
+
+// The examples are the first thing that people try, so they must fit the schema. (The image is built without it.)
+const sdl = await readFile(new URL("../schema.graphql", import.meta.url), "utf8").catch(() => null);
+if (sdl) {
+  const schema = buildSchema(sdl);
+  const examples = new URL("examples/", import.meta.url);
+  for (const name of await readdir(examples)) {
+    const errors = validate(schema, parse(await readFile(new URL(name, examples), "utf8")));
+    if (errors.length > 0) {
+      console.error(`playground/examples/${name} does not fit schema.graphql:\n${errors.join("\n")}`);
+      process.exit(1);
+    }
+  }
+}
 
 const dist = new URL("dist/", import.meta.url);
 await rm(dist, { recursive: true, force: true });

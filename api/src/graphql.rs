@@ -30,8 +30,8 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query takes `atLeast`, the `position` that a mutation answered with, and then answers with nothing
-/// older than that.
+/// What can be read. Every query but `log` takes `atLeast`, the `position` that a mutation answered with, and then answers with
+/// nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
     products::ProductQueries,
@@ -44,7 +44,8 @@ pub struct Query(
 
 /// What can be done. Every mutation takes one `input` and answers with its own payload: what was changed, the `position` in the
 /// log, and `userErrors` if it was refused; a refused mutation has changed nothing. The same `idempotencyKey` with the same input
-/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again.
+/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again. (`logIn`
+/// changes nothing, and has neither key nor position.)
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     users::AccountMutations,

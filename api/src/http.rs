@@ -271,7 +271,7 @@ async fn execute<E: Executor>(
         ));
     }
     if streams || accepted.single.is_none() {
-        return sse::answer(transport, operation, media);
+        return Ok(sse::answer(transport, operation, media));
     }
     let mut response = transport.engine.execute(operation.request).await;
     let outcome = transport::settle(&mut response);

@@ -15,7 +15,7 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
 use tracing::error;
 
-use crate::http::{Accepting, Problem, panic_message};
+use crate::http::{Accepting, panic_message};
 use crate::media::Media;
 use crate::metrics::Subscriber;
 use crate::reply::{self, Outcome};
@@ -30,7 +30,7 @@ pub(crate) fn answer<E: Executor>(
     transport: &Arc<Transport<E>>,
     operation: Accepting,
     media: Media,
-) -> Result<Response, Problem> {
+) -> Response {
     let kind = operation.kind;
     let mut responses = transport.engine.stream(operation.request).fuse();
     // async-graphql validates when it is first polled, and answers then if the document does not fit.
@@ -38,7 +38,7 @@ pub(crate) fn answer<E: Executor>(
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);
     transport::count(kind, outcome);
     if let Some(refused) = first.as_ref().filter(|_| outcome == Outcome::Refused) {
-        return Ok(crate::http::write(refused, outcome, media));
+        return crate::http::write(refused, outcome, media);
     }
     let subscriber = Subscriber::new();
     let messages = stream::iter(first)
@@ -77,11 +77,8 @@ pub(crate) fn answer<E: Executor>(
         // Asks nginx not to collect events before it passes them on.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((
-        headers,
-        Body::from_stream(kept_alive(events, transport.timing.comment)),
-    )
-        .into_response())
+    let body = Body::from_stream(kept_alive(events, transport.timing.comment));
+    (headers, body).into_response()
 }
 
 /// The same events, with a comment whenever there was none for so long: proxies cut what is silent.

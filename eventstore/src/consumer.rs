@@ -13,12 +13,12 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use crate::crash;
 use crate::dead_letters::{self, Parked};
 use crate::lease::{self, Lease};
 use crate::progress::{PROGRESS_CHANNEL, Progress};
 use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
-use crate::crash;
 
 /// Events in one transaction at most.
 const BATCH: usize = 1_000;
@@ -159,12 +159,20 @@ impl Worker {
     /// Runs `consumer` whenever its lease can be had, until `stop`.
     pub async fn run(self, consumer: Arc<dyn Consumer>, stop: CancellationToken) {
         let consumer = consumer.as_ref();
-        self.hold(consumer.name(), &stop, |lease| self.consume(consumer, lease, &stop)).await;
+        self.hold(consumer.name(), &stop, |lease| {
+            self.consume(consumer, lease, &stop)
+        })
+        .await;
     }
 
     /// Does `work` whenever the lease called `name` can be had; drops it when the lease is lost. `work` returns when
     /// `stop` is cancelled.
-    pub async fn hold<W: Future<Output = ()>>(&self, name: &str, stop: &CancellationToken, work: impl Fn(Lease) -> W) {
+    pub async fn hold<W: Future<Output = ()>>(
+        &self,
+        name: &str,
+        stop: &CancellationToken,
+        work: impl Fn(Lease) -> W,
+    ) {
         while !stop.is_cancelled() {
             let held = match register(self.store.pool(), name).await {
                 Ok(()) => lease::acquire(self.store.pool(), name, &self.owner).await,
@@ -360,7 +368,11 @@ async fn advance(
 
 /// Parts the events of parked aggregates from the rest: they wait.
 #[must_use]
-pub fn set_aside(events: Vec<Arc<Recorded>>, parked: &HashSet<StreamKey>) -> (Vec<Arc<Recorded>>, Vec<Parked>) {
+#[expect(clippy::implicit_hasher, reason = "the standard one is all there is here")]
+pub fn set_aside(
+    events: Vec<Arc<Recorded>>,
+    parked: &HashSet<StreamKey>,
+) -> (Vec<Arc<Recorded>>, Vec<Parked>) {
     if parked.is_empty() {
         return (events, Vec::new());
     }

@@ -200,7 +200,10 @@ impl Facts {
     /// What this process expects the facts to be, having seen the log up to `head`. Only for groups whose proposals are
     /// all [guarded](Proposal::is_guarded).
     pub(crate) fn as_expected(head: u64, group: &[Proposal]) -> Self {
-        let mut facts = Self { head, ..Self::default() };
+        let mut facts = Self {
+            head,
+            ..Self::default()
+        };
         for proposal in group.iter().filter(|proposal| !proposal.chain.is_broken()) {
             let stream = (proposal.aggregate_type, proposal.aggregate_id.clone());
             facts.versions.entry(stream).or_insert(proposal.expected);
@@ -213,7 +216,11 @@ impl Proposal {
     /// Whether everything it expects is guarded by a unique index: its version by that of its first event, its claims
     /// and its key by theirs. Wishes without events, and the giving back of claims, are not.
     pub(crate) fn is_guarded(&self) -> bool {
-        !self.events.is_empty() && !self.claims.iter().any(|change| matches!(change, ClaimChange::Release { .. }))
+        !self.events.is_empty()
+            && !self
+                .claims
+                .iter()
+                .any(|change| matches!(change, ClaimChange::Release { .. }))
     }
 
     /// What its key is answered from now on, its last event standing at `position`.

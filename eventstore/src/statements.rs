@@ -32,7 +32,11 @@ pub(crate) async fn ask(connection: &mut PgConnection, group: &[Proposal]) -> Re
         .map(|((aggregate_type, id), version)| ((*aggregate_type, (*id).to_owned()), version.unsigned_abs()))
         .collect();
     let holders = holders(connection, group).await?;
-    let answers = answers(connection, group).await?;
+    let keys: Vec<&str> = group
+        .iter()
+        .filter_map(|p| Some(p.key.as_ref()?.key.as_str()))
+        .collect();
+    let answers = answers(connection, &keys).await?;
     Ok(Facts {
         head: row.head.unsigned_abs(),
         versions,
@@ -76,22 +80,18 @@ async fn holders(
     Ok(holders)
 }
 
-async fn answers(
+/// What was answered to those of the keys that have been.
+pub(crate) async fn answers(
     connection: &mut PgConnection,
-    group: &[Proposal],
+    keys: &[&str],
 ) -> Result<HashMap<String, Answer>, sqlx::Error> {
-    let keys: Vec<&str> = group
-        .iter()
-        .filter_map(|p| p.key.as_ref())
-        .map(|k| k.key.as_str())
-        .collect();
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
     let rows = sqlx::query!(
         "SELECT key, fingerprint, aggregate_type, aggregate_id, first_sequence, last_sequence, position
          FROM answers WHERE key = ANY($1::text[])",
-        &keys as &[&str]
+        keys as &[&str]
     )
     .fetch_all(connection)
     .await?;
@@ -158,11 +158,15 @@ impl<'a> Columns<'a> {
 
     /// The position of the last event, if there is one.
     pub(crate) fn head(&self) -> Option<u64> {
-        self.events.positions.last().map(|position| position.unsigned_abs())
+        self.events
+            .positions
+            .last()
+            .map(|position| position.unsigned_abs())
     }
 
     fn push(&mut self, proposal: &'a Proposal, first_position: u64) {
-        let (mut position, mut sequence) = (first_position.cast_signed(), proposal.expected.cast_signed() + 1);
+        let (mut position, mut sequence) =
+            (first_position.cast_signed(), proposal.expected.cast_signed() + 1);
         let events = &mut self.events;
         for event in &proposal.events {
             events.types.push(proposal.aggregate_type);
@@ -180,7 +184,10 @@ impl<'a> Columns<'a> {
         for change in &proposal.claims {
             match change {
                 ClaimChange::Take { kind, value } => {
-                    self.claims.insert((*kind, value), Some((proposal.aggregate_type, &proposal.aggregate_id)));
+                    self.claims.insert(
+                        (*kind, value),
+                        Some((proposal.aggregate_type, &proposal.aggregate_id)),
+                    );
                 }
                 ClaimChange::Release { kind, value } => {
                     self.claims.insert((*kind, value), None);
@@ -195,8 +202,12 @@ impl<'a> Columns<'a> {
             answers.types.push(proposal.aggregate_type);
             answers.ids.push(&proposal.aggregate_id);
             answers.firsts.push(proposal.expected.cast_signed() + 1);
-            answers.lasts.push((proposal.expected + proposal.events.len() as u64).cast_signed());
-            answers.positions.push(proposal.last_position(first_position).cast_signed());
+            answers
+                .lasts
+                .push((proposal.expected + proposal.events.len() as u64).cast_signed());
+            answers
+                .positions
+                .push(proposal.last_position(first_position).cast_signed());
         }
     }
 
@@ -205,8 +216,11 @@ impl<'a> Columns<'a> {
         if !self.releases {
             return Ok(());
         }
-        let (kinds, values): (Vec<&str>, Vec<&str>) =
-            self.claims.keys().map(|(kind, value)| (kind.as_str(), *value)).unzip();
+        let (kinds, values): (Vec<&str>, Vec<&str>) = self
+            .claims
+            .keys()
+            .map(|(kind, value)| (kind.as_str(), *value))
+            .unzip();
         sqlx::query!(
             "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS w(kind, value)
              WHERE c.kind = w.kind AND c.value = w.value",
@@ -220,14 +234,25 @@ impl<'a> Columns<'a> {
 
     /// Writes everything in one statement, and announces the new head once (L12).
     pub(crate) async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let Self { events, claims, answers, .. } = self;
-        let taken: Vec<_> = claims.iter().filter_map(|(claim, holder)| holder.map(|holder| (claim, holder))).collect();
+        let Self {
+            events,
+            claims,
+            answers,
+            ..
+        } = self;
+        let taken: Vec<_> = claims
+            .iter()
+            .filter_map(|(claim, holder)| holder.map(|holder| (claim, holder)))
+            .collect();
         if events.positions.is_empty() && taken.is_empty() && answers.keys.is_empty() {
             return Ok(());
         }
         let claim_kinds: Vec<&str> = taken.iter().map(|((kind, _), _)| kind.as_str()).collect();
         let claim_values: Vec<&str> = taken.iter().map(|((_, value), _)| *value).collect();
-        let claim_types: Vec<&str> = taken.iter().map(|(_, (aggregate_type, _))| *aggregate_type).collect();
+        let claim_types: Vec<&str> = taken
+            .iter()
+            .map(|(_, (aggregate_type, _))| *aggregate_type)
+            .collect();
         let claim_ids: Vec<&str> = taken.iter().map(|(_, (_, id))| *id).collect();
         sqlx::query!(
             "WITH appended AS (

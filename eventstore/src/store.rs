@@ -1,5 +1,6 @@
 //! Commands in, events out: the typed front of the log.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::read::{ReadError, read_stream};
 use crate::recorded::{Body, Recorded};
 use crate::snapshots::Snapshots;
 use crate::tail::Tail;
-use crate::{upcast, writer};
+use crate::{schema, statements, upcast, writer};
 
 /// Aggregates of one type kept in memory; the least used go first (L6).
 const CACHED: u64 = 10_000;
@@ -111,6 +112,7 @@ struct Inner {
     slots: Slots,
     snapshots: Snapshots,
     ids: Ids,
+    incarnation: String,
 }
 
 /// What a command did.
@@ -173,18 +175,21 @@ impl Store {
     /// # Errors
     /// When Postgres is not there.
     pub async fn open(pool: PgPool, ids: Ids, stop: CancellationToken) -> Result<Self, sqlx::Error> {
+        let incarnation = schema::incarnation(&pool).await?;
         let tail = Tail::start(pool.clone()).await?;
         tokio::spawn(Arc::clone(&tail).follow(stop));
         let writer = writer::spawn(&pool, Arc::clone(&tail));
         let snapshots = Snapshots::spawn(pool.clone());
+        let slots = Slots::new();
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
                 writer,
                 tail,
-                slots: Slots::new(),
+                slots,
                 snapshots,
                 ids,
+                incarnation,
             }),
         })
     }
@@ -234,7 +239,12 @@ impl Store {
     /// When it is not in memory and cannot be loaded.
     pub async fn recall<A: Stored, T>(&self, id: A::Id, look: impl Fn(&A) -> T) -> Result<T, ReadError> {
         if let Some(slot) = A::slots(&self.inner.slots).get(&id)
-            && let Some(newest) = slot.0.lock().await.as_ref().filter(|newest| !newest.chain.is_broken())
+            && let Some(newest) = slot
+                .0
+                .lock()
+                .await
+                .as_ref()
+                .filter(|newest| !newest.chain.is_broken())
         {
             return Ok(look(&newest.aggregate));
         }
@@ -253,6 +263,16 @@ impl Store {
         )
         .fetch_optional(&self.inner.pool)
         .await
+    }
+
+    /// Which of these idempotency keys have been answered, and how: whoever has many commands to repeat need not send
+    /// those.
+    ///
+    /// # Errors
+    /// When Postgres is not there.
+    pub async fn answered(&self, keys: &[String]) -> Result<HashMap<String, Answer>, sqlx::Error> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        statements::answers(&mut *self.inner.pool.acquire().await?, &keys).await
     }
 
     /// The head of the log as this process knows it; changes as events arrive.
@@ -275,6 +295,12 @@ impl Store {
         &self.inner.pool
     }
 
+    /// Which log this is (L11).
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        &self.inner.incarnation
+    }
+
     /// Fresh ids.
     #[must_use]
     pub fn ids(&self) -> &Ids {
@@ -289,9 +315,17 @@ impl Store {
         fresh: bool,
     ) -> Result<Outcome<A>, ExecuteError<A::Error>> {
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move { inner.run(id, command, context, fresh).await })
+        let outcome = tokio::spawn(async move { inner.run(id, command, context, fresh).await })
             .await
-            .unwrap_or_else(|panic| Err(ExecuteError::Unavailable(panic.to_string())))
+            .unwrap_or_else(|panic| Err(ExecuteError::Unavailable(panic.to_string())));
+        let told = match &outcome {
+            Ok(Outcome { repeated: true, .. }) => "repeated",
+            Ok(_) => "done",
+            Err(ExecuteError::Contended { .. } | ExecuteError::Unavailable(_)) => "failed",
+            Err(_) => "refused",
+        };
+        metrics::counter!("kontor_commands_total", "aggregate" => A::TYPE, "outcome" => told).increment(1);
+        outcome
     }
 }
 
@@ -364,7 +398,7 @@ impl Inner {
                 expected,
                 actual: base,
             },
-            _ => decide(&mut newest.aggregate, command)?,
+            _ => decide(&mut newest.aggregate, command).inspect_err(|_| newest.chain.break_off())?,
         };
         let (reply, answer) = oneshot::channel();
         let mut proposal = Proposal {
@@ -483,7 +517,9 @@ pub(crate) fn stock_store<A: Entity>(pool: &PgPool) -> PersistedEventStore<Postg
 /// Runs the aggregate's handler in place. A refused command has changed nothing: handlers decide before they write.
 fn decide<A: Entity>(aggregate: &mut A, command: A::Command) -> Result<Decided<A>, ExecuteError<A::Error>> {
     let sink = EventSink::<A>::default();
-    let handled = aggregate.handle(command, &(), &sink).now_or_never();
+    // The sink has a lock of Tokio's, which makes a task wait that has done much already. By then the event would be
+    // applied and not noted.
+    let handled = tokio::task::unconstrained(aggregate.handle(command, &(), &sink)).now_or_never();
     match (handled, sink.collect().now_or_never()) {
         (Some(Ok(())), Some(events)) => Ok(Decided::Events(events)),
         (Some(Err(refusal)), _) => Ok(Decided::Refused(refusal)),

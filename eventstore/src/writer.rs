@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
@@ -41,7 +41,13 @@ pub(crate) fn spawn(pool: &PgPool, tail: Arc<Tail>) -> mpsc::Sender<Proposal> {
         .clone()
         .application_name("kontor writer");
     tokio::spawn(
-        Writer { options, connection: None, tail, head: 0, careful: 1 }
+        Writer {
+            options,
+            connection: None,
+            tail,
+            head: 0,
+            careful: 1,
+        }
         .run(receiver),
     );
     sender
@@ -75,25 +81,33 @@ impl Writer {
         let mut uncertain = false;
         let verdicts = loop {
             let careful = self.careful > 0 || !group.iter().all(Proposal::is_guarded);
-            let written = if careful { self.write_asking(&group).await } else { self.write_at_once(&group).await };
+            let written = if careful {
+                self.write_asking(&group).await
+            } else {
+                self.write_at_once(&group).await
+            };
             let error = match written {
                 Ok(verdicts) => break verdicts,
                 Err(error) if is_collision(&error) && started.elapsed() < PATIENCE => {
                     // Another process was faster, or an expectation was wrong; asking tells which.
                     self.careful = CAREFUL;
                     self.roll_back().await;
-                    match if uncertain { self.find_out(&group).await } else { None } {
+                    match if uncertain {
+                        self.find_out(&group).await
+                    } else {
+                        None
+                    } {
                         Some(verdicts) => break verdicts,
                         None => continue,
                     }
                 }
-                Err(error) if is_outage(&error) => match self.find_out(&group).await {
-                    Some(verdicts) => break verdicts,
-                    None => {
-                        uncertain = true;
-                        error
+                Err(error) if is_outage(&error) => {
+                    if let Some(verdicts) = self.find_out(&group).await {
+                        break verdicts;
                     }
-                },
+                    uncertain = true;
+                    error
+                }
                 Err(error) => error,
             };
             self.disconnect();
@@ -110,7 +124,9 @@ impl Writer {
                 error!(%error, group = group.len(), "group not written");
                 for proposal in group {
                     proposal.chain.break_off();
-                    let _ = proposal.reply.send(Err(AppendError::Unavailable(error.to_string())));
+                    let _ = proposal
+                        .reply
+                        .send(Err(AppendError::Unavailable(error.to_string())));
                 }
                 return;
             }
@@ -124,9 +140,9 @@ impl Writer {
         self.publish(&mut group, &verdicts);
         for (proposal, verdict) in group.into_iter().zip(verdicts) {
             let answer = match verdict {
-                Verdict::Write { first_position } => {
-                    Ok(Appended::Written { position: proposal.last_position(first_position) })
-                }
+                Verdict::Write { first_position } => Ok(Appended::Written {
+                    position: proposal.last_position(first_position),
+                }),
                 Verdict::Answer(answer) => answer,
             };
             // Whoever asked may have gone; the command is done all the same (L5).
@@ -149,7 +165,9 @@ impl Writer {
         let known = self.head;
         let connection = self.connect().await?;
         // The lock is a statement of its own: the next statement's snapshot is taken when it is held (L3).
-        connection.execute(format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str()).await?;
+        connection
+            .execute(format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str())
+            .await?;
         let facts = ask(connection, group).await?;
         let head = facts.head;
         let verdicts = judge(group, facts);
@@ -157,7 +175,11 @@ impl Writer {
         columns.release(connection).await?;
         columns.insert(connection).await?;
         connection.execute("COMMIT").await?;
-        self.careful = if head == known { self.careful.saturating_sub(1) } else { CAREFUL.min(self.careful.max(1)) };
+        self.careful = if head == known {
+            self.careful.saturating_sub(1)
+        } else {
+            CAREFUL.min(self.careful.max(1))
+        };
         self.head = columns.head().unwrap_or(head);
         Ok(verdicts)
     }
@@ -235,17 +257,15 @@ impl Writer {
     }
 
     async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let mut connection = self.options.connect().await?;
-                // A transaction that a broken network left behind must not hold the log's lock for long.
-                connection
-                    .execute("SET idle_in_transaction_session_timeout = '5s'")
-                    .await?;
-                connection.ping().await?;
-                connection
-            }
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let mut connection = self.options.connect().await?;
+            // A transaction that a broken network left behind must not hold the log's lock for long.
+            connection
+                .execute("SET idle_in_transaction_session_timeout = '5s'")
+                .await?;
+            connection
         };
         Ok(self.connection.insert(connection))
     }
@@ -278,14 +298,22 @@ impl Writer {
 
 /// Two writers took the same position, version, claim or key.
 fn is_collision(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// Whether the database is away or busy, rather than refusing what it was given. Classes 08 (connection), 53 (out of
 /// resources), 57 (shut down, starting up) and 25P03 (our own idle time-out) pass by themselves, and so do serialisation
 /// failures and deadlocks (40).
 fn is_outage(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_none_or(|code| {
-        code == "25P03" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
-    })
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_none_or(|code| {
+            code == "25P03"
+                || ["08", "40", "53", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+        })
 }

@@ -20,12 +20,13 @@ use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt};
 use kontor_domain::order::stock_needed;
 use kontor_domain::{
-    Order, OrderCommand, OrderError, OrderEvent, OrderId, OrderItem, Product, ProductCommand, ProductError, ProductEvent,
-    ProductId, Quantity, RefusalReason, RefusedItem,
+    Order, OrderCommand, OrderError, OrderEvent, OrderId, OrderItem, Product, ProductCommand, ProductError,
+    ProductEvent, ProductId, Quantity, RefusalReason, RefusedItem,
 };
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{
-    Actor, Body, Clock, CommandContext, Consumer, ExecuteError, IdempotencyKey, Outcome, Parked, Recorded, Store, crash,
+    Actor, Body, Clock, CommandContext, Consumer, ExecuteError, IdempotencyKey, Outcome, Parked, Recorded,
+    Store, crash,
 };
 use sqlx::PgConnection;
 
@@ -72,7 +73,10 @@ impl Consumer for OrderProcess {
         Box::pin(async move {
             let mut orders: HashMap<String, Vec<Arc<Recorded>>> = HashMap::new();
             for event in events.iter().filter(|event| concerns(event)) {
-                orders.entry(event.stream().aggregate_id).or_default().push(Arc::clone(event));
+                orders
+                    .entry(event.stream().aggregate_id)
+                    .or_default()
+                    .push(Arc::clone(event));
             }
             // One order's events in order, different orders side by side.
             let parked: Vec<Vec<Parked>> = futures::stream::iter(orders.into_values())
@@ -120,7 +124,12 @@ impl OrderProcess {
 
     async fn answer(&self, event: &Recorded) -> Result<(), StepError> {
         let step = match &event.body {
-            Body::Order(id, it) => Step { process: self, order_id: *id, event, it },
+            Body::Order(id, it) => Step {
+                process: self,
+                order_id: *id,
+                event,
+                it,
+            },
             Body::Unreadable(it) => return Err(StepError::Never(it.error.clone())),
             _ => return Ok(()),
         };
@@ -142,10 +151,16 @@ impl Step<'_> {
         match self.it {
             OrderEvent::Placed { items, .. } => self.reserve(items).await,
             OrderEvent::Rejected { .. } | OrderEvent::Cancelled { .. } => {
-                self.tell_all("release", |_| ProductCommand::Release { order_id }).await
+                self.tell_all("release", |_| ProductCommand::Release { order_id })
+                    .await
             }
-            OrderEvent::Shipped { .. } => self.tell_all("commit", |_| ProductCommand::Commit { order_id }).await,
-            OrderEvent::ItemsReturned { lines, restock: true, .. } => {
+            OrderEvent::Shipped { .. } => {
+                self.tell_all("commit", |_| ProductCommand::Commit { order_id })
+                    .await
+            }
+            OrderEvent::ItemsReturned {
+                lines, restock: true, ..
+            } => {
                 let mut pieces: BTreeMap<ProductId, Quantity> = BTreeMap::new();
                 for line in lines {
                     let sum = match pieces.get(&line.product_id) {
@@ -154,15 +169,23 @@ impl Step<'_> {
                     };
                     pieces.insert(line.product_id, sum);
                 }
-                self.tell("return", &pieces, |quantity| ProductCommand::ReturnStock { order_id, quantity }).await
+                self.tell("return", &pieces, |quantity| ProductCommand::ReturnStock {
+                    order_id,
+                    quantity,
+                })
+                .await
             }
-            OrderEvent::Confirmed { .. } | OrderEvent::Delivered {} | OrderEvent::ItemsReturned { .. } => Ok(()),
+            OrderEvent::Confirmed { .. } | OrderEvent::Delivered {} | OrderEvent::ItemsReturned { .. } => {
+                Ok(())
+            }
         }
     }
 
     async fn reserve(&self, items: &[OrderItem]) -> Result<(), StepError> {
         let needed = stock_needed(items).map_err(never)?;
-        let answers = needed.iter().map(|(product_id, quantity)| self.reserve_one(*product_id, *quantity));
+        let answers = needed
+            .iter()
+            .map(|(product_id, quantity)| self.reserve_one(*product_id, *quantity));
         let refused: Vec<RefusedItem> = try_join_all(answers).await?.into_iter().flatten().collect();
         crash::point("process.reserved");
         let (name, command) = if refused.is_empty() {
@@ -170,7 +193,11 @@ impl Step<'_> {
         } else {
             ("reject", OrderCommand::Reject { refused })
         };
-        let outcome = self.process.store.execute::<Order>(self.order_id, command, self.context(name, "order")).await;
+        let outcome = self
+            .process
+            .store
+            .execute::<Order>(self.order_id, command, self.context(name, "order"))
+            .await;
         crash::point("process.decided");
         match outcome {
             // Cancelled in the meantime: its own event releases what was reserved here.
@@ -180,26 +207,57 @@ impl Step<'_> {
     }
 
     /// Asks one product for its pieces. The product's answer is an event either way, so that a repeat finds it.
-    async fn reserve_one(&self, product_id: ProductId, requested: Quantity) -> Result<Option<RefusedItem>, StepError> {
+    async fn reserve_one(
+        &self,
+        product_id: ProductId,
+        requested: Quantity,
+    ) -> Result<Option<RefusedItem>, StepError> {
         let order_id = self.order_id;
-        let command = ProductCommand::Reserve { order_id, quantity: requested };
-        let outcome = self.process.store.execute::<Product>(product_id, command, self.context("reserve", product_id)).await;
+        let command = ProductCommand::Reserve {
+            order_id,
+            quantity: requested,
+        };
+        let outcome = self
+            .process
+            .store
+            .execute::<Product>(product_id, command, self.context("reserve", product_id))
+            .await;
         crash::point("process.reserve_one");
-        let refusal = |available, reason| Some(RefusedItem { product_id, requested, available, reason });
+        let refusal = |available, reason| {
+            Some(RefusedItem {
+                product_id,
+                requested,
+                available,
+                reason,
+            })
+        };
         match outcome {
             Ok(Outcome { events, .. }) => Ok(events.iter().find_map(|event| match event {
-                ProductEvent::ReservationRefused { available, reason, .. } => refusal(*available, *reason),
+                ProductEvent::ReservationRefused {
+                    available, reason, ..
+                } => refusal(*available, *reason),
                 _ => None,
             })),
-            Err(ExecuteError::Refused(ProductError::NotFound)) => Ok(refusal(0, RefusalReason::UnknownProduct)),
+            Err(ExecuteError::Refused(ProductError::NotFound)) => {
+                Ok(refusal(0, RefusalReason::UnknownProduct))
+            }
             Err(error) => Err(step_error(error)),
         }
     }
 
     /// Sends a command to every product of the order.
-    async fn tell_all(&self, name: &str, command: impl Fn(Quantity) -> ProductCommand) -> Result<(), StepError> {
-        let items = self.process.store.recall(self.order_id, |order: &Order| order.items().to_vec()).await?;
-        self.tell(name, &stock_needed(&items).map_err(never)?, command).await
+    async fn tell_all(
+        &self,
+        name: &str,
+        command: impl Fn(Quantity) -> ProductCommand,
+    ) -> Result<(), StepError> {
+        let items = self
+            .process
+            .store
+            .recall(self.order_id, |order: &Order| order.items().to_vec())
+            .await?;
+        self.tell(name, &stock_needed(&items).map_err(never)?, command)
+            .await
     }
 
     async fn tell(
@@ -211,7 +269,12 @@ impl Step<'_> {
         let told = pieces.iter().map(|(product_id, quantity)| {
             let command = command(*quantity);
             async move {
-                match self.process.store.execute::<Product>(*product_id, command, self.context(name, product_id)).await {
+                match self
+                    .process
+                    .store
+                    .execute::<Product>(*product_id, command, self.context(name, product_id))
+                    .await
+                {
                     Ok(_) | Err(ExecuteError::Refused(ProductError::NotFound)) => Ok(()),
                     Err(error) => Err(step_error(error)),
                 }
@@ -228,7 +291,11 @@ impl Step<'_> {
         let key = IdempotencyKey::derived(NAME, &cause, format!("{name}/{target}"));
         let metadata = self.event.metadata().ok();
         let backdated = metadata.as_ref().is_some_and(|it| it.backdated.is_some());
-        let time = if backdated { self.event.time } else { self.process.clock.now() };
+        let time = if backdated {
+            self.event.time
+        } else {
+            self.process.clock.now()
+        };
         let mut context = CommandContext::new(key.key.clone(), Actor::System(NAME), time).once(key);
         context.backdated = backdated;
         context.causation_id = Some(format!("order/{cause}"));
@@ -259,11 +326,19 @@ mod tests {
 
     #[test]
     fn a_derived_key_depends_on_event_step_and_product_and_on_nothing_else() {
-        let keys: HashSet<String> = [("a/1", "reserve/x"), ("a/1", "reserve/y"), ("a/2", "reserve/x"), ("b/1", "reserve/x")]
-            .into_iter()
-            .map(|(cause, step)| IdempotencyKey::derived(NAME, cause, step).key)
-            .collect();
+        let keys: HashSet<String> = [
+            ("a/1", "reserve/x"),
+            ("a/1", "reserve/y"),
+            ("a/2", "reserve/x"),
+            ("b/1", "reserve/x"),
+        ]
+        .into_iter()
+        .map(|(cause, step)| IdempotencyKey::derived(NAME, cause, step).key)
+        .collect();
         assert_eq!(keys.len(), 4);
-        assert_eq!(IdempotencyKey::derived(NAME, "a/1", "reserve/x"), IdempotencyKey::derived(NAME, "a/1", "reserve/x"));
+        assert_eq!(
+            IdempotencyKey::derived(NAME, "a/1", "reserve/x"),
+            IdempotencyKey::derived(NAME, "a/1", "reserve/x")
+        );
     }
 }

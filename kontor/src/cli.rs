@@ -137,7 +137,11 @@ impl Cli {
     /// What to log.
     #[must_use]
     pub fn log(&self) -> &str {
-        let default = if matches!(self.command, Command::Run(_)) { "info,sqlx=warn" } else { "warn" };
+        let default = if matches!(self.command, Command::Run(_)) {
+            "info,sqlx=warn"
+        } else {
+            "warn"
+        };
         self.log.as_deref().unwrap_or(default)
     }
 
@@ -173,13 +177,21 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
     match command {
         Command::Replay { views } => commands::replay::replay(runtime, &views).await,
         Command::Verify => commands::verify::verify(runtime).await,
-        Command::Events { after, follow, payload } => commands::events::events(runtime, after, follow, payload).await,
+        Command::Events {
+            after,
+            follow,
+            payload,
+        } => commands::events::events(runtime, after, follow, payload).await,
         Command::Status => commands::status::status(runtime).await,
         Command::DeadLetters => commands::dead_letters::list(runtime).await,
-        Command::Resume { consumer, aggregate_type, aggregate_id } => {
-            commands::dead_letters::resume(runtime, &consumer, aggregate_type, aggregate_id).await
+        Command::Resume {
+            consumer,
+            aggregate_type,
+            aggregate_id,
+        } => commands::dead_letters::resume(runtime, &consumer, aggregate_type, aggregate_id).await,
+        Command::Import(Import::OnlineRetail { file }) => {
+            commands::import::online_retail(runtime, &file).await
         }
-        Command::Import(Import::OnlineRetail { file }) => commands::import::online_retail(runtime, &file).await,
         // Answered by `carry_out`.
         Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
     }

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod import;
 pub mod runtime;
 pub mod seed;
 pub mod servers;

@@ -13,6 +13,7 @@ use kontor_projections::statuses::OrderStatusMirror;
 use kontor_projections::views;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +23,11 @@ const CONNECTIONS: u32 = 24;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The names of the read models in Redis.
-pub const MIRRORS: [&str; 3] = [ProductCardMirror::NAME, OrderStatusMirror::NAME, BestSellerMirror::NAME];
+pub const MIRRORS: [&str; 3] = [
+    ProductCardMirror::NAME,
+    OrderStatusMirror::NAME,
+    BestSellerMirror::NAME,
+];
 
 /// A process: the log, what follows it, and where both live.
 pub struct Runtime {
@@ -55,19 +60,25 @@ impl Runtime {
     pub async fn with_clock(database_url: &str, redis_url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
         let pool = connect(database_url).await?;
         schema::migrate(&pool).await?;
-        let incarnation = schema::incarnation(&pool).await?;
-        let redis = Redis::open(redis_url, &incarnation)
-            .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let stop = CancellationToken::new();
         let ids = Ids::new(Arc::clone(&clock));
         let store = Store::open(pool.clone(), ids, stop.clone()).await?;
+        let redis = Redis::open(redis_url, store.incarnation())
+            .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());
         let tasks = TaskTracker::new();
         tasks.spawn({
             let (progress, stop) = (Arc::clone(&progress), stop.clone());
             async move { progress.follow(pool, stop).await }
         });
-        Ok(Self { store, progress, redis, clock, stop, tasks })
+        Ok(Self {
+            store,
+            progress,
+            redis,
+            clock,
+            stop,
+            tasks,
+        })
     }
 
     /// The pool everything but the writer uses.
@@ -80,7 +91,10 @@ impl Runtime {
     #[must_use]
     pub fn consumers(&self) -> Vec<Arc<dyn Consumer>> {
         let mut consumers: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
-        consumers.push(Arc::new(OrderProcess::new(self.store.clone(), Arc::clone(&self.clock))));
+        consumers.push(Arc::new(OrderProcess::new(
+            self.store.clone(),
+            Arc::clone(&self.clock),
+        )));
         consumers
     }
 
@@ -97,7 +111,29 @@ impl Runtime {
     }
 
     fn spawn_mirror<M: MirrorOf>(&self, worker: &Worker) {
-        self.tasks.spawn(mirror::run::<M>(worker.clone(), self.redis.clone(), self.stop.clone()));
+        self.tasks.spawn(mirror::run::<M>(
+            worker.clone(),
+            self.redis.clone(),
+            self.stop.clone(),
+        ));
+    }
+
+    /// Has Ctrl-C and SIGTERM cancel [`Self::stop`].
+    ///
+    /// # Errors
+    /// When the machine gives no signal handlers.
+    pub fn stop_on_signal(&self) -> Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            stop.cancel();
+        });
+        Ok(())
     }
 
     /// Ends everything that follows the log, cleanly.
@@ -111,14 +147,18 @@ impl Runtime {
 }
 
 async fn connect(database_url: &str) -> Result<PgPool> {
-    let options: PgConnectOptions = database_url
-        .parse()
-        .context("DATABASE_URL is not a Postgres address; write it as postgres://user:password@host:port/database")?;
+    let options: PgConnectOptions = database_url.parse().context(
+        "DATABASE_URL is not a Postgres address; write it as postgres://user:password@host:port/database",
+    )?;
     let place = format!("{}:{}", options.get_host(), options.get_port());
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)
         .connect_with(options.application_name("kontor"))
         .await
-        .with_context(|| format!("Postgres at {place} cannot be reached; check that it runs and that DATABASE_URL is right"))
+        .with_context(|| {
+            format!(
+                "Postgres at {place} cannot be reached; check that it runs and that DATABASE_URL is right"
+            )
+        })
 }

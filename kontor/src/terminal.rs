@@ -7,13 +7,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// A line on standard output.
-#[expect(clippy::print_stdout, reason = "what a command answers goes to standard output")]
+#[expect(
+    clippy::print_stdout,
+    reason = "what a command answers goes to standard output"
+)]
 pub fn say(line: impl std::fmt::Display) {
     println!("{line}");
 }
 
 /// What went wrong, with its causes, on standard error; the exit code that goes with it.
 #[expect(clippy::print_stderr, reason = "errors of a command go to standard error")]
+#[must_use]
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("kontor: {error:#}");
     ExitCode::FAILURE
@@ -24,16 +28,20 @@ pub fn log_to_stderr(filter: &str) {
     let filter = EnvFilter::builder().parse_lossy(filter);
     let ansi = std::io::stderr().is_terminal();
     // Fails only if a log is set up already, and then that one is as good.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .try_init();
 }
 
 /// A bar for reading the log: events, events per second, time left. On standard error, and only if that is a terminal.
 #[must_use]
 pub fn event_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(
-        "{bar:32} {human_pos}/{human_len} events · {per_sec} · {eta} left",
-    ) {
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:32} {human_pos}/{human_len} events · {per_sec} · {eta} left")
+    {
         bar.set_style(style);
     }
     bar

@@ -24,9 +24,18 @@ impl MirrorOf for BestSellerMirror {
     }
 
     async fn values(pool: &PgPool, ids: &[String]) -> Result<Vec<Value>, sqlx::Error> {
-        let rows = sqlx::query!("SELECT id, units_sold FROM products WHERE id = ANY($1)", ids).fetch_all(pool).await?;
-        let score = |row: (String, i64)| Value::Score { key: SET.to_owned(), member: row.0, score: row.1 };
-        Ok(rows.into_iter().map(|row| score((row.id, row.units_sold))).collect())
+        let rows = sqlx::query!("SELECT id, units_sold FROM products WHERE id = ANY($1)", ids)
+            .fetch_all(pool)
+            .await?;
+        let score = |row: (String, i64)| Value::Score {
+            key: SET.to_owned(),
+            member: row.0,
+            score: row.1,
+        };
+        Ok(rows
+            .into_iter()
+            .map(|row| score((row.id, row.units_sold)))
+            .collect())
     }
 
     async fn ids(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<String>, sqlx::Error> {
@@ -61,7 +70,9 @@ impl BestSellers {
     pub async fn top(&self, count: usize) -> Result<Vec<(String, i64)>, sqlx::Error> {
         let last = isize::try_from(count).unwrap_or(isize::MAX) - 1;
         let mut query = redis::pipe();
-        query.exists(self.redis.key(BestSellerMirror::NAME)).zrevrange_withscores(self.redis.key(SET), 0, last);
+        query
+            .exists(self.redis.key(BestSellerMirror::NAME))
+            .zrevrange_withscores(self.redis.key(SET), 0, last);
         // Without its position the set may be half filled.
         if let Some((true, top)) = self.redis.read::<(bool, Vec<(String, i64)>)>(&query).await {
             return Ok(top);

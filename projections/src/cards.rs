@@ -33,15 +33,24 @@ impl MirrorOf for ProductCardMirror {
             .iter()
             .filter_map(|row| {
                 let json = serde_json::to_string(row).ok()?;
-                Some(Value::Document { key: key(&row.id), position: row.position, json, ttl: None })
+                Some(Value::Document {
+                    key: key(&row.id),
+                    position: row.position,
+                    json,
+                    ttl: None,
+                })
             })
             .collect())
     }
 
     async fn ids(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<String>, sqlx::Error> {
-        sqlx::query_scalar!("SELECT id FROM products WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
-            .fetch_all(pool)
-            .await
+        sqlx::query_scalar!(
+            "SELECT id FROM products WHERE id > $1 ORDER BY id LIMIT $2",
+            after,
+            limit
+        )
+        .fetch_all(pool)
+        .await
     }
 }
 
@@ -77,7 +86,12 @@ impl ProductCards {
             .collect();
         let missing: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
         if !missing.is_empty() {
-            rows.extend(products::by_ids(&self.pool, &missing).await?.into_iter().map(|row| (row.id.clone(), row)));
+            rows.extend(
+                products::by_ids(&self.pool, &missing)
+                    .await?
+                    .into_iter()
+                    .map(|row| (row.id.clone(), row)),
+            );
         }
         Ok(rows)
     }

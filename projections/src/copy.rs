@@ -43,13 +43,11 @@ impl Copy {
 
     /// `text`, nullable.
     pub fn optional_text(&mut self, value: Option<impl AsRef<str>>) -> &mut Self {
-        match value {
-            Some(value) => self.text(value),
-            None => {
-                self.bytes.extend_from_slice(&(-1_i32).to_be_bytes());
-                self
-            }
+        if let Some(value) = value {
+            return self.text(value);
         }
+        self.bytes.extend_from_slice(&(-1_i32).to_be_bytes());
+        self
     }
 
     /// `bigint`.

@@ -60,15 +60,25 @@ impl Scratch {
     /// # Errors
     /// [`FillError::Busy`] if somebody else has it.
     pub async fn take(pool: &PgPool, schema: &'static str) -> Result<Self, FillError> {
-        let mut holder = (*pool.connect_options()).clone().application_name("kontor replay").connect().await?;
+        let mut holder = (*pool.connect_options())
+            .clone()
+            .application_name("kontor replay")
+            .connect()
+            .await?;
         let free = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(hashtext($1)) AS "free!""#, schema)
             .fetch_one(&mut holder)
             .await?;
         if !free {
             return Err(FillError::Busy);
         }
-        holder.execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}").as_str()).await?;
-        Ok(Self { pool: pool.clone(), holder, schema })
+        holder
+            .execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}").as_str())
+            .await?;
+        Ok(Self {
+            pool: pool.clone(),
+            holder,
+            schema,
+        })
     }
 
     /// Makes `views` from the log up to position `to`; `progress` is told the number of events read so far.
@@ -84,7 +94,10 @@ impl Scratch {
         let mut fillings = Vec::new();
         for view in views {
             let table = view.name();
-            let like = format!("CREATE TABLE {}.{table} (LIKE public.{table} INCLUDING ALL)", self.schema);
+            let like = format!(
+                "CREATE TABLE {}.{table} (LIKE public.{table} INCLUDING ALL)",
+                self.schema
+            );
             self.holder.execute(like.as_str()).await?;
             fillings.push(Filling {
                 view: Arc::clone(view),
@@ -96,7 +109,9 @@ impl Scratch {
         let fillings = self.feed(fillings, to, progress).await?;
         for filling in &fillings {
             // So that the first queries after a swap are planned with the truth.
-            self.holder.execute(format!("ANALYZE {}.{}", self.schema, filling.view.name()).as_str()).await?;
+            self.holder
+                .execute(format!("ANALYZE {}.{}", self.schema, filling.view.name()).as_str())
+                .await?;
         }
         Ok(fillings)
     }
@@ -123,8 +138,12 @@ impl Scratch {
         let chunks = read_raw(&self.pool, from, to, CHUNK)
             .map(|chunk| async move {
                 let raw = chunk?;
-                let decoded = tokio::task::spawn_blocking(|| raw.into_iter().map(RawEvent::decode).map(Arc::new).collect());
-                decoded.await.map_err(|error| FillError::Thread(error.to_string()))
+                let decoded = tokio::task::spawn_blocking(|| {
+                    raw.into_iter().map(RawEvent::decode).map(Arc::new).collect()
+                });
+                decoded
+                    .await
+                    .map_err(|error| FillError::Thread(error.to_string()))
             })
             .buffered(DECODERS);
         tokio::pin!(chunks);
@@ -135,7 +154,8 @@ impl Scratch {
             batch.extend(chunk.into_iter().flatten());
             if batch.len() >= BATCH || (last && !batch.is_empty()) {
                 progress(done.fetch_add(batch.len() as u64, Ordering::Relaxed) + batch.len() as u64);
-                let full: Arc<[Arc<Recorded>]> = std::mem::replace(&mut batch, Vec::with_capacity(BATCH)).into();
+                let full: Arc<[Arc<Recorded>]> =
+                    std::mem::replace(&mut batch, Vec::with_capacity(BATCH)).into();
                 for sender in &senders {
                     // A view that failed says so below.
                     let _ = sender.send(Arc::clone(&full)).await;
@@ -148,7 +168,10 @@ impl Scratch {
         drop(senders);
         let mut fillings = Vec::new();
         for task in tasks {
-            fillings.push(task.await.map_err(|error| FillError::Thread(error.to_string()))??);
+            fillings.push(
+                task.await
+                    .map_err(|error| FillError::Thread(error.to_string()))??,
+            );
         }
         Ok(fillings)
     }
@@ -158,7 +181,9 @@ impl Scratch {
     /// # Errors
     /// When Postgres is not there; the place is free then all the same.
     pub async fn leave(mut self) -> Result<(), FillError> {
-        self.holder.execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema).as_str()).await?;
+        self.holder
+            .execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema).as_str())
+            .await?;
         self.holder.close().await?;
         Ok(())
     }
@@ -167,7 +192,10 @@ impl Scratch {
         let options: PgConnectOptions = (*self.pool.connect_options()).clone();
         options
             .application_name("kontor replay")
-            .options([("search_path", format!("{},public", self.schema)), ("synchronous_commit", "off".to_owned())])
+            .options([
+                ("search_path", format!("{},public", self.schema)),
+                ("synchronous_commit", "off".to_owned()),
+            ])
             .connect()
             .await
     }
@@ -177,7 +205,9 @@ impl Filling {
     async fn follow(mut self, mut batches: mpsc::Receiver<Arc<[Arc<Recorded>]>>) -> Result<Self, FillError> {
         while let Some(batch) = batches.recv().await {
             let skip = batch.partition_point(|event| event.position <= self.reached);
-            let Some(last) = batch[skip..].last() else { continue };
+            let Some(last) = batch[skip..].last() else {
+                continue;
+            };
             self.reached = last.position;
             let mut tx = self.connection.begin().await?;
             let parked = apply(self.view.as_ref(), &mut tx, batch[skip..].to_vec(), &self.parked).await?;

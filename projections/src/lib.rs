@@ -29,5 +29,10 @@ pub fn views() -> Vec<(Arc<dyn Consumer>, &'static str)> {
     fn view<V: View>() -> (Arc<dyn Consumer>, &'static str) {
         (Arc::new(Projector::<V>::default()), V::KEY)
     }
-    vec![view::<products::Products>(), view::<orders::Orders>(), view::<users::Users>(), view::<sales::Sales>()]
+    vec![
+        view::<products::Products>(),
+        view::<orders::Orders>(),
+        view::<users::Users>(),
+        view::<sales::Sales>(),
+    ]
 }

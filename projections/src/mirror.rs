@@ -68,7 +68,9 @@ pub struct Redis {
 
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redis").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Redis")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +105,10 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer.
     pub async fn forget(&self, mirror: &str) -> Result<(), RedisError> {
-        redis::cmd("DEL").arg(self.key(mirror)).exec_async(&mut self.connection.clone()).await
+        redis::cmd("DEL")
+            .arg(self.key(mirror))
+            .exec_async(&mut self.connection.clone())
+            .await
     }
 
     /// Whether it answers.
@@ -127,7 +132,10 @@ impl Redis {
             failed => {
                 let rest = u64::try_from(REST.as_millis()).unwrap_or(0);
                 if self.resting.fetch_max(now + rest, Ordering::Relaxed) < now {
-                    let error = failed.map_or_else(|_| "no answer in time".to_owned(), |it| it.err().map(|e| e.to_string()).unwrap_or_default());
+                    let error = failed.map_or_else(
+                        |_| "no answer in time".to_owned(),
+                        |it| it.err().map(|e| e.to_string()).unwrap_or_default(),
+                    );
                     warn!(error, "redis does not answer; reading from postgres");
                 }
                 None
@@ -173,7 +181,11 @@ pub trait MirrorOf: Send + Sync + 'static {
     /// The values of these rows.
     fn values(pool: &PgPool, ids: &[String]) -> impl Future<Output = Result<Vec<Value>, sqlx::Error>> + Send;
     /// Ids of rows worth having, in order, behind `after`: what an emptied Redis is filled with.
-    fn ids(pool: &PgPool, after: &str, limit: i64) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
+    fn ids(
+        pool: &PgPool,
+        after: &str,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
 }
 
 /// What may go wrong with a mirror. It passes, and the mirror goes on.
@@ -193,8 +205,14 @@ fn emptied() -> RedisError {
 
 /// Keeps `M` up to date whenever its lease can be had, until `stop`.
 pub async fn run<M: MirrorOf>(worker: Worker, redis: Redis, stop: CancellationToken) {
-    let mirror = Mirror::<M> { worker: &worker, redis, marker: std::marker::PhantomData };
-    worker.hold(M::NAME, &stop, |lease| mirror.consume(lease, &stop)).await;
+    let mirror = Mirror::<M> {
+        worker: &worker,
+        redis,
+        marker: std::marker::PhantomData,
+    };
+    worker
+        .hold(M::NAME, &stop, |lease| mirror.consume(lease, &stop))
+        .await;
 }
 
 struct Mirror<'a, M> {
@@ -234,7 +252,10 @@ impl<M: MirrorOf> Mirror<'_, M> {
     /// Mirrors what the source has beyond the mirror's position; `None` if there is nothing.
     async fn step(&self, lease: &Lease, reached: u64) -> Result<Option<u64>, MirrorError> {
         let marker = self.redis.key(M::NAME);
-        let at: Option<u64> = redis::cmd("GET").arg(&marker).query_async(&mut self.redis.connection.clone()).await?;
+        let at: Option<u64> = redis::cmd("GET")
+            .arg(&marker)
+            .query_async(&mut self.redis.connection.clone())
+            .await?;
         let head = *self.worker.store().head().borrow();
         let at = match at {
             // A position the log does not have: Redis knows a future that was restored away.
@@ -250,8 +271,15 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let mut ids: Vec<String> = events.iter().filter_map(|event| M::id_of(&event.body)).collect();
         ids.sort_unstable();
         ids.dedup();
-        let values = if ids.is_empty() { Vec::new() } else { M::values(self.worker.store().pool(), &ids).await? };
-        if self.apply(&marker, &at.to_string(), &last.to_string(), &values).await? {
+        let values = if ids.is_empty() {
+            Vec::new()
+        } else {
+            M::values(self.worker.store().pool(), &ids).await?
+        };
+        if self
+            .apply(&marker, &at.to_string(), &last.to_string(), &values)
+            .await?
+        {
             consumer::report(self.worker.store().pool(), lease, last).await?;
         }
         Ok(Some(last))
@@ -260,9 +288,16 @@ impl<M: MirrorOf> Mirror<'_, M> {
     /// Fills an empty Redis from the source's rows as they are now. Starts over if it is emptied again meanwhile.
     async fn fill(&self, lease: &Lease, reached: u64) -> Result<u64, MirrorError> {
         let pool = self.worker.store().pool();
-        let (marker, filling) = (self.redis.key(M::NAME), self.redis.key(&format!("{}:filling", M::NAME)));
+        let (marker, filling) = (
+            self.redis.key(M::NAME),
+            self.redis.key(&format!("{}:filling", M::NAME)),
+        );
         let attempt = format!("{}:{}", lease.epoch, reached);
-        redis::pipe().del(&marker).set(&filling, &attempt).exec_async(&mut self.redis.connection.clone()).await?;
+        redis::pipe()
+            .del(&marker)
+            .set(&filling, &attempt)
+            .exec_async(&mut self.redis.connection.clone())
+            .await?;
         let (mut after, mut filled) = (String::new(), 0);
         loop {
             let ids = M::ids(pool, &after, PAGE).await?;
@@ -285,7 +320,12 @@ impl<M: MirrorOf> Mirror<'_, M> {
         if !done {
             return Err(emptied().into());
         }
-        info!(mirror = M::NAME, position = reached, values = filled, "redis filled");
+        info!(
+            mirror = M::NAME,
+            position = reached,
+            values = filled,
+            "redis filled"
+        );
         consumer::report(pool, lease, reached).await?;
         Ok(reached)
     }
@@ -296,12 +336,24 @@ impl<M: MirrorOf> Mirror<'_, M> {
         call.arg(from).arg(to);
         for value in values {
             match value {
-                Value::Document { key, position, json, ttl } => {
-                    call.key(self.redis.key(key)).arg("document").arg(position).arg(json);
+                Value::Document {
+                    key,
+                    position,
+                    json,
+                    ttl,
+                } => {
+                    call.key(self.redis.key(key))
+                        .arg("document")
+                        .arg(position)
+                        .arg(json);
                     call.arg(ttl.map_or(0, |ttl| ttl.as_secs()));
                 }
                 Value::Score { key, member, score } => {
-                    call.key(self.redis.key(key)).arg("score").arg(score).arg(member).arg(0);
+                    call.key(self.redis.key(key))
+                        .arg("score")
+                        .arg(score)
+                        .arg(member)
+                        .arg(0);
                 }
             }
         }

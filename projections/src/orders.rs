@@ -3,8 +3,7 @@
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use kontor_domain::{
-    Address, Money, Order, OrderEvent, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine,
-    UserId,
+    Address, Money, Order, OrderEvent, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine, UserId,
 };
 use kontor_eventstore::{Body, Recorded};
 use serde::{Deserialize, Serialize};

@@ -213,7 +213,7 @@ pub enum ProductSort {
 pub struct ProductKey {
     /// The sort it belongs to.
     pub sort: ProductSort,
-    /// The row's folded name, or nothing.
+    /// The row's name, or nothing. Folded by Postgres, as the list is.
     pub name: String,
     /// The row's price, time in microseconds, or units sold.
     pub number: i64,
@@ -226,7 +226,7 @@ impl ProductKey {
     #[must_use]
     pub fn of(row: &ProductRow, sort: ProductSort) -> Self {
         let (name, number) = match sort {
-            ProductSort::Name => (row.name.to_lowercase(), 0),
+            ProductSort::Name => (row.name.clone(), 0),
             ProductSort::PriceAscending | ProductSort::PriceDescending => (String::new(), row.price_minor),
             ProductSort::Newest => (String::new(), row.created_at.timestamp_micros()),
             ProductSort::BestSelling => (String::new(), row.units_sold),
@@ -249,14 +249,14 @@ pub async fn by_ids(pool: &PgPool, ids: &[String]) -> Result<Vec<ProductRow>, sq
     Products::load(&mut connection, ids).await
 }
 
-/// The product with this SKU, in any case.
+/// The product with this SKU, folded as [`kontor_domain::Sku::folded`] does.
 ///
 /// # Errors
 /// When Postgres is not there.
 pub async fn by_sku(pool: &PgPool, sku: &str) -> Result<Option<ProductRow>, sqlx::Error> {
     sqlx::query_as!(
         ProductRow,
-        "SELECT p.* FROM claims c JOIN products p ON p.id = c.aggregate_id WHERE c.kind = 'sku' AND c.value = lower($1)",
+        "SELECT p.* FROM claims c JOIN products p ON p.id = c.aggregate_id WHERE c.kind = 'sku' AND c.value = $1",
         sku
     )
     .fetch_optional(pool)
@@ -310,7 +310,7 @@ pub async fn list(
     });
     match sort {
         ProductSort::Name => page!(
-            r#"(lower(name) COLLATE "C", id) > ($7::text COLLATE "C", $9) OR $8::int8 IS NULL"#,
+            r#"(lower(name) COLLATE "C", id) > (lower($7::text) COLLATE "C", $9) OR $8::int8 IS NULL"#,
             r#"lower(name) COLLATE "C", id"#,
             pool,
             filter,

@@ -51,15 +51,25 @@ pub async fn rebuild(
         if newer.saturating_sub(to) <= CLOSE {
             break;
         }
-        fillings = scratch.feed(fillings, newer, |done| progress(to + done, newer)).await?;
+        fillings = scratch
+            .feed(fillings, newer, |done| progress(to + done, newer))
+            .await?;
         to = newer;
     }
     let mut rebuilt = Vec::new();
     for mut filling in fillings {
         let position = swap_in(pool, &mut filling).await?;
-        info!(view = filling.view.name(), position, "view rebuilt and swapped in");
+        info!(
+            view = filling.view.name(),
+            position, "view rebuilt and swapped in"
+        );
         let parked = filling.parked.len();
-        rebuilt.push(Rebuilt { view: filling.view.name(), position, parked, took: started.elapsed() });
+        rebuilt.push(Rebuilt {
+            view: filling.view.name(),
+            position,
+            parked,
+            took: started.elapsed(),
+        });
     }
     scratch.leave().await?;
     Ok(rebuilt)
@@ -69,9 +79,14 @@ async fn swap_in(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError>
     let mut tries = 0;
     loop {
         match try_swap(pool, filling).await {
-            Err(FillError::Postgres(sqlx::Error::Database(error))) if error.code().as_deref() == Some("55P03") && tries < SWAPS => {
+            Err(FillError::Postgres(sqlx::Error::Database(error)))
+                if error.code().as_deref() == Some("55P03") && tries < SWAPS =>
+            {
                 tries += 1;
-                warn!(view = filling.view.name(), tries, "readers hold the old table; trying to swap again");
+                warn!(
+                    view = filling.view.name(),
+                    tries, "readers hold the old table; trying to swap again"
+                );
             }
             swapped => return swapped,
         }
@@ -82,23 +97,33 @@ async fn swap_in(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError>
 async fn try_swap(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError> {
     let name = filling.view.name();
     let mut tx = filling.connection.begin().await?;
-    tx.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on").await?;
-    let live = sqlx::query_scalar!("SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE", name)
-        .fetch_one(&mut *tx)
-        .await?
-        .unsigned_abs();
+    tx.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on")
+        .await?;
+    let live = sqlx::query_scalar!(
+        "SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE",
+        name
+    )
+    .fetch_one(&mut *tx)
+    .await?
+    .unsigned_abs();
     let mut reached = filling.reached;
     let mut parked = filling.parked.clone();
     while reached < live {
-        let events: Vec<Arc<Recorded>> =
-            read(pool, reached, (live - reached).min(CLOSE)).await?.into_iter().map(Arc::new).collect();
+        let events: Vec<Arc<Recorded>> = read(pool, reached, (live - reached).min(CLOSE))
+            .await?
+            .into_iter()
+            .map(Arc::new)
+            .collect();
         let Some(last) = events.last() else { break };
         reached = last.position;
         let more = apply(filling.view.as_ref(), &mut tx, events, &parked).await?;
         parked.extend(more);
     }
-    tx.execute(format!("DROP TABLE public.{name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA public").as_str()).await?;
-    sqlx::query!("DELETE FROM dead_letters WHERE consumer = $1", name).execute(&mut *tx).await?;
+    tx.execute(format!("DROP TABLE public.{name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA public").as_str())
+        .await?;
+    sqlx::query!("DELETE FROM dead_letters WHERE consumer = $1", name)
+        .execute(&mut *tx)
+        .await?;
     dead_letters::park(&mut tx, name, &parked).await?;
     sqlx::query!(
         "UPDATE checkpoints SET position = $2, updated_at = clock_timestamp() WHERE consumer = $1",

@@ -56,7 +56,12 @@ impl MirrorOf for OrderStatusMirror {
             .filter_map(|status| {
                 let json = serde_json::to_string(status).ok()?;
                 let key = key(&status.order_id);
-                Some(Value::Document { key, position: status.position, json, ttl: Some(LIVE_FOR) })
+                Some(Value::Document {
+                    key,
+                    position: status.position,
+                    json,
+                    ttl: Some(LIVE_FOR),
+                })
             })
             .collect())
     }
@@ -114,7 +119,11 @@ impl OrderStatuses {
             .filter_map(|json| serde_json::from_slice::<LiveStatus>(json).ok())
             .map(|status| (status.order_id.clone(), status))
             .collect();
-        let missing: Vec<String> = ids.iter().filter(|id| !statuses.contains_key(*id)).cloned().collect();
+        let missing: Vec<String> = ids
+            .iter()
+            .filter(|id| !statuses.contains_key(*id))
+            .cloned()
+            .collect();
         if !missing.is_empty() {
             let found = from_postgres(&self.pool, &missing).await?;
             statuses.extend(found.into_iter().map(|status| (status.order_id.clone(), status)));

@@ -55,7 +55,10 @@ pub struct Update<R> {
 
 impl<R> Clone for Update<R> {
     fn clone(&self) -> Self {
-        Self { position: self.position, row: Arc::clone(&self.row) }
+        Self {
+            position: self.position,
+            row: Arc::clone(&self.row),
+        }
     }
 }
 
@@ -81,6 +84,7 @@ pub trait Followed: View<Id = String> {
     }
 
     /// Ids of a customer's rows with events after `position`.
+    #[must_use]
     fn changed_of_customer(
         _pool: &PgPool,
         _customer: UserId,
@@ -97,7 +101,11 @@ impl Followed for Orders {
         Some(&row.customer_id)
     }
 
-    async fn changed_of_customer(pool: &PgPool, customer: UserId, position: u64) -> Result<Vec<String>, sqlx::Error> {
+    async fn changed_of_customer(
+        pool: &PgPool,
+        customer: UserId,
+        position: u64,
+    ) -> Result<Vec<String>, sqlx::Error> {
         orders::changed_of_customer(pool, customer, position).await
     }
 }
@@ -113,7 +121,9 @@ impl<V: Followed> Clone for Updates<V> {
 
 impl<V: Followed> std::fmt::Debug for Updates<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Updates").field("view", &V::NAME).finish_non_exhaustive()
+        f.debug_struct("Updates")
+            .field("view", &V::NAME)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,9 +149,17 @@ impl<V: Followed> Updates<V> {
     pub fn spawn(store: Store, progress: Arc<Progress>, stop: CancellationToken) -> Self {
         // Nobody is there yet to be told what is in the log already; whoever comes back for it reads it there.
         let upto = *store.head().borrow();
-        let live = Mutex::new(Live { upto, topics: HashMap::new() });
+        let live = Mutex::new(Live {
+            upto,
+            topics: HashMap::new(),
+        });
         let rows = moka::sync::Cache::new(REMEMBERED);
-        let updates = Self(Arc::new(Inner { store, progress, live, rows }));
+        let updates = Self(Arc::new(Inner {
+            store,
+            progress,
+            live,
+            rows,
+        }));
         tokio::spawn(updates.clone().push(stop));
         updates
     }
@@ -149,7 +167,11 @@ impl<V: Followed> Updates<V> {
     /// Follows a topic behind position `after`. Without one, [`Topic::One`] starts with the row as it is now, the others
     /// with what happens next. Never ends by itself but on an error or when the process stops.
     #[must_use]
-    pub fn follow(&self, topic: Topic, after: Option<u64>) -> BoxStream<'static, Result<Update<V::Row>, UpdatesError>> {
+    pub fn follow(
+        &self,
+        topic: Topic,
+        after: Option<u64>,
+    ) -> BoxStream<'static, Result<Update<V::Row>, UpdatesError>> {
         let updates = self.clone();
         Box::pin(async_stream::try_stream! {
             let mut last = after;
@@ -202,8 +224,11 @@ impl<V: Followed> Updates<V> {
 
     fn join(&self, topic: &Topic) -> (broadcast::Receiver<Update<V::Row>>, u64) {
         let mut live = self.live();
-        let receiver =
-            live.topics.entry(topic.clone()).or_insert_with(|| broadcast::Sender::new(BUFFER)).subscribe();
+        let receiver = live
+            .topics
+            .entry(topic.clone())
+            .or_insert_with(|| broadcast::Sender::new(BUFFER))
+            .subscribe();
         (receiver, live.upto)
     }
 
@@ -214,15 +239,29 @@ impl<V: Followed> Updates<V> {
     async fn present(&self, topic: &Topic) -> Result<Option<Update<V::Row>>, UpdatesError> {
         let Topic::One(id) = topic else { return Ok(None) };
         let mut connection = self.0.store.pool().acquire().await?;
-        let row = V::load(&mut connection, std::slice::from_ref(id)).await?.into_iter().next();
-        Ok(row.map(|row| Update { position: V::position(&row), row: Arc::new(row) }))
+        let row = V::load(&mut connection, std::slice::from_ref(id))
+            .await?
+            .into_iter()
+            .next();
+        Ok(row.map(|row| Update {
+            position: V::position(&row),
+            row: Arc::new(row),
+        }))
     }
 
     /// Updates after `after`, and up to where they reach: `upto`, or less if there are too many for one page.
-    async fn missed(&self, topic: &Topic, after: u64, upto: u64) -> Result<(Vec<Update<V::Row>>, u64), UpdatesError> {
+    async fn missed(
+        &self,
+        topic: &Topic,
+        after: u64,
+        upto: u64,
+    ) -> Result<(Vec<Update<V::Row>>, u64), UpdatesError> {
         let (ids, to) = match topic {
             Topic::One(id) => (vec![id.clone()], upto),
-            Topic::Customer(customer) => (V::changed_of_customer(self.0.store.pool(), *customer, after).await?, upto),
+            Topic::Customer(customer) => (
+                V::changed_of_customer(self.0.store.pool(), *customer, after).await?,
+                upto,
+            ),
             Topic::All => {
                 let events = self.0.store.after(after, BATCH).await?;
                 let to = events.last().map_or(upto, |event| event.position.min(upto));
@@ -237,8 +276,11 @@ impl<V: Followed> Updates<V> {
             .buffer_unordered(READERS)
             .try_collect()
             .await?;
-        let mut page: Vec<_> =
-            histories.into_iter().flatten().filter(|update| update.position > after && update.position <= to).collect();
+        let mut page: Vec<_> = histories
+            .into_iter()
+            .flatten()
+            .filter(|update| update.position > after && update.position <= to)
+            .collect();
         page.sort_unstable_by_key(|update| update.position);
         Ok((page, to))
     }
@@ -252,7 +294,10 @@ impl<V: Followed> Updates<V> {
             if V::fold(&mut row, &event).is_err() {
                 break;
             }
-            updates.extend(row.iter().map(|row| Update { position: event.position, row: Arc::new(row.clone()) }));
+            updates.extend(row.iter().map(|row| Update {
+                position: event.position,
+                row: Arc::new(row.clone()),
+            }));
         }
         Ok(updates)
     }
@@ -265,7 +310,9 @@ impl<V: Followed> Updates<V> {
             let moved = async {
                 let upto = self.live().upto;
                 log.wait_for(|head| *head > upto).await?;
-                view.wait_for(|position| *position > upto).await.map(|position| *position)
+                view.wait_for(|position| *position > upto)
+                    .await
+                    .map(|position| *position)
             };
             let position = tokio::select! {
                 () = stop.cancelled() => break,
@@ -298,7 +345,8 @@ impl<V: Followed> Updates<V> {
         };
         let everything = topics.keys().any(|topic| !matches!(topic, Topic::One(_)));
         events.retain(|event| {
-            V::id_of(event).is_some_and(|id| everything || (!topics.is_empty() && topics.contains_key(&Topic::One(id))))
+            V::id_of(event)
+                .is_some_and(|id| everything || (!topics.is_empty() && topics.contains_key(&Topic::One(id))))
         });
         Ok((events, topics))
     }
@@ -316,8 +364,14 @@ impl<V: Followed> Updates<V> {
         };
         for update in updates {
             let one = Topic::One(V::id(&update.row));
-            let own = V::customer(&update.row).and_then(|id| id.parse().ok()).map(Topic::Customer);
-            for sender in [Some(one), own, Some(Topic::All)].into_iter().flatten().filter_map(|topic| topics.get(&topic)) {
+            let own = V::customer(&update.row)
+                .and_then(|id| id.parse().ok())
+                .map(Topic::Customer);
+            for sender in [Some(one), own, Some(Topic::All)]
+                .into_iter()
+                .flatten()
+                .filter_map(|topic| topics.get(&topic))
+            {
                 let _ = sender.send(update.clone());
             }
         }
@@ -327,17 +381,29 @@ impl<V: Followed> Updates<V> {
         let mut updates = Vec::with_capacity(events.len());
         for event in events {
             let Some(id) = V::id_of(event) else { continue };
-            let known = if event.sequence == 1 { Some((0, None)) } else { self.0.rows.get(&id).map(|(v, row)| (v, Some(row))) };
+            let known = if event.sequence == 1 {
+                Some((0, None))
+            } else {
+                self.0.rows.get(&id).map(|(v, row)| (v, Some(row)))
+            };
             let row = match known {
                 Some((version, row)) if version + 1 == event.sequence => {
                     let mut row = row.map(Arc::unwrap_or_clone);
                     V::fold(&mut row, event).ok().and(row).map(Arc::new)
                 }
-                _ => self.history(&id).await?.into_iter().find(|it| it.position == event.position).map(|it| it.row),
+                _ => self
+                    .history(&id)
+                    .await?
+                    .into_iter()
+                    .find(|it| it.position == event.position)
+                    .map(|it| it.row),
             };
             if let Some(row) = row {
                 self.0.rows.insert(id, (event.sequence, Arc::clone(&row)));
-                updates.push(Update { position: event.position, row });
+                updates.push(Update {
+                    position: event.position,
+                    row,
+                });
             }
         }
         Ok(updates)

@@ -65,8 +65,17 @@ pub async fn verify(
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<Vec<Verdict>, FillError> {
     let checkpoints = consumer::checkpoints(pool).await?;
-    let position = |name| checkpoints.iter().find(|it| it.consumer == name).map_or(0, |it| it.position);
-    let to = views.iter().map(|(view, _)| position(view.name())).min().unwrap_or(0);
+    let position = |name| {
+        checkpoints
+            .iter()
+            .find(|it| it.consumer == name)
+            .map_or(0, |it| it.position)
+    };
+    let to = views
+        .iter()
+        .map(|(view, _)| position(view.name()))
+        .min()
+        .unwrap_or(0);
     let mut scratch = Scratch::take(pool, SCHEMA).await?;
     let consumers: Vec<_> = views.iter().map(|(view, _)| Arc::clone(view)).collect();
     let fillings = scratch.fill(&consumers, to, |done| progress(done, to)).await?;
@@ -78,17 +87,27 @@ pub async fn verify(
     Ok(verdicts)
 }
 
-async fn compare_at_same_position(pool: &PgPool, filling: &mut Filling, key: &str) -> Result<Verdict, FillError> {
+async fn compare_at_same_position(
+    pool: &PgPool,
+    filling: &mut Filling,
+    key: &str,
+) -> Result<Verdict, FillError> {
     let name = filling.view.name();
     consumer::register(pool, name).await?;
     let mut tx = filling.connection.begin().await?;
-    let live = sqlx::query_scalar!("SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE", name)
-        .fetch_one(&mut *tx)
-        .await?
-        .unsigned_abs();
+    let live = sqlx::query_scalar!(
+        "SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE",
+        name
+    )
+    .fetch_one(&mut *tx)
+    .await?
+    .unsigned_abs();
     while filling.reached < live {
-        let events: Vec<Arc<Recorded>> =
-            read(pool, filling.reached, (live - filling.reached).min(10_000)).await?.into_iter().map(Arc::new).collect();
+        let events: Vec<Arc<Recorded>> = read(pool, filling.reached, (live - filling.reached).min(10_000))
+            .await?
+            .into_iter()
+            .map(Arc::new)
+            .collect();
         let Some(last) = events.last() else { break };
         filling.reached = last.position;
         let more = apply(filling.view.as_ref(), &mut tx, events, &filling.parked).await?;
@@ -99,9 +118,16 @@ async fn compare_at_same_position(pool: &PgPool, filling: &mut Filling, key: &st
     Ok(verdict)
 }
 
-async fn compare(connection: &mut PgConnection, name: &'static str, key: &str, position: u64) -> Result<Verdict, FillError> {
+async fn compare(
+    connection: &mut PgConnection,
+    name: &'static str,
+    key: &str,
+    position: u64,
+) -> Result<Verdict, FillError> {
     // `name` and `key` are constants of the views. Rows are compared as text, as `json` has no equality.
-    let rows: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM {SCHEMA}.{name}")).fetch_one(&mut *connection).await?;
+    let rows: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM {SCHEMA}.{name}"))
+        .fetch_one(&mut *connection)
+        .await?;
     let found = sqlx::query(&format!(
         "SELECT concat_ws(' ', {key}) AS key, a IS NULL AS missing, b IS NULL AS unfounded, count(*) OVER () AS different,
                 ARRAY(SELECT x.key FROM jsonb_each(to_jsonb(a)) x JOIN jsonb_each(to_jsonb(b)) y USING (key)
@@ -112,8 +138,13 @@ async fn compare(connection: &mut PgConnection, name: &'static str, key: &str, p
     ))
     .fetch_all(connection)
     .await?;
-    let mut verdict =
-        Verdict { view: name, position, rows: rows.unsigned_abs(), different: 0, differences: Vec::new() };
+    let mut verdict = Verdict {
+        view: name,
+        position,
+        rows: rows.unsigned_abs(),
+        different: 0,
+        differences: Vec::new(),
+    };
     for row in found {
         verdict.different = row.try_get::<i64, _>("different")?.unsigned_abs();
         let how = match (row.try_get("missing")?, row.try_get("unfounded")?) {
@@ -121,7 +152,10 @@ async fn compare(connection: &mut PgConnection, name: &'static str, key: &str, p
             (_, true) => How::Unfounded,
             _ => How::Columns(row.try_get("columns")?),
         };
-        verdict.differences.push(Difference { key: row.try_get("key")?, how });
+        verdict.differences.push(Difference {
+            key: row.try_get("key")?,
+            how,
+        });
     }
     Ok(verdict)
 }
@@ -137,11 +171,19 @@ struct Positioned {
 /// # Errors
 /// When Redis or Postgres does not answer.
 pub async fn verify_mirror<M: MirrorOf>(pool: &PgPool, redis: &Redis) -> Result<Verdict, FillError> {
-    let mut verdict = Verdict { view: M::NAME, position: 0, rows: 0, different: 0, differences: Vec::new() };
+    let mut verdict = Verdict {
+        view: M::NAME,
+        position: 0,
+        rows: 0,
+        different: 0,
+        differences: Vec::new(),
+    };
     let mut after = String::new();
     loop {
         let ids = M::ids(pool, &after, PAGE).await?;
-        let Some(last) = ids.last() else { return Ok(verdict) };
+        let Some(last) = ids.last() else {
+            return Ok(verdict);
+        };
         after.clone_from(last);
         let mut suspects = ids;
         for look in 0.. {
@@ -155,9 +197,12 @@ pub async fn verify_mirror<M: MirrorOf>(pool: &PgPool, redis: &Redis) -> Result<
             }
             if look == LOOKS {
                 verdict.different += different.len() as u64;
-                verdict.differences.extend(
-                    different.into_iter().map(|(key, _)| Difference { key, how: How::Columns(vec!["value".to_owned()]) }),
-                );
+                verdict
+                    .differences
+                    .extend(different.into_iter().map(|(key, _)| Difference {
+                        key,
+                        how: How::Columns(vec!["value".to_owned()]),
+                    }));
                 break;
             }
             // It may have changed between two reads, or be on its way.
@@ -181,12 +226,19 @@ async fn differing(redis: &Redis, values: &[Value]) -> Result<Vec<(String, Strin
     let mut different = Vec::new();
     for (value, found) in values.iter().zip(found) {
         match (value, found) {
-            (Value::Document { key, position, json, .. }, Some(found)) if found != *json => {
+            (
+                Value::Document {
+                    key, position, json, ..
+                },
+                Some(found),
+            ) if found != *json => {
                 let known = serde_json::from_str::<Positioned>(&found).map_or(0, |it| it.position);
                 let id = key.rsplit(':').next().unwrap_or(key).to_owned();
                 different.push((format!("{key} (position {known}, should be {position})"), id));
             }
-            (Value::Score { key, member, score }, found) if found.as_deref() != Some(score.to_string().as_str()) => {
+            (Value::Score { key, member, score }, found)
+                if found.as_deref() != Some(score.to_string().as_str()) =>
+            {
                 different.push((format!("{key} {member}"), member.clone()));
             }
             _ => {}

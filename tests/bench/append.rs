@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use kontor::terminal::say;
 use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{CqrsFramework, Query};
 use kontor_domain::{Money, Product, ProductCommand, ProductId, Quantity};
@@ -14,7 +15,49 @@ use postgres_es::PostgresEventRepository;
 use sqlx::{Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use crate::postgres;
+use crate::report::{Measure, Target, median};
+
 const CLIENTS: usize = 64;
+const ROUNDS: usize = 3;
+const DURATION: Duration = Duration::from_secs(4);
+/// As a Kontor process has them.
+const CONNECTIONS: u32 = 24;
+
+/// pgbench, Kontor's store, and the stock framework, in turn, each on a database of its own.
+pub async fn append(admin: &str) -> Result<Vec<Measure>> {
+    let yardstick = postgres::database(admin, "bench_yardstick").await?;
+    let (mut bench, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let inserts = postgres::pgbench(&yardstick, DURATION).await?;
+        let pool = postgres::pool(&postgres::database(admin, "bench_append").await?, CONNECTIONS).await?;
+        let appended = kontor(pool, DURATION).await?;
+        // A connection for each client, as pgbench has: with fewer it is slower.
+        let pool = postgres::pool(&postgres::database(admin, "bench_stock").await?, 64).await?;
+        let executed = stock(pool, DURATION).await?;
+        say(format!("  kontor {appended:.0}/s, stock framework {executed:.0}/s, pgbench {inserts:.0}/s"));
+        bench.push(inserts);
+        ours.push(appended);
+        theirs.push(executed);
+    }
+    let (bench, ours, theirs) = (median(&bench), median(&ours), median(&theirs));
+    Ok(vec![
+        Measure {
+            what: "appended one-event commands/s, 64 at once ÷ pgbench",
+            figure: ours / bench,
+            unit: "",
+            target: Target::AtLeast(2.0),
+            detail: format!("{ours:.0}/s and {bench:.0}/s"),
+        },
+        Measure {
+            what: "the same ÷ stock CqrsFramework on postgres-es",
+            figure: ours / theirs,
+            unit: "",
+            target: Target::AtLeast(6.0),
+            detail: format!("{ours:.0}/s and {theirs:.0}/s"),
+        },
+    ])
+}
 
 fn create(number: usize) -> Result<ProductCommand> {
     Ok(ProductCommand::Create {
@@ -27,7 +70,7 @@ fn create(number: usize) -> Result<ProductCommand> {
 }
 
 /// One-event commands a second, 64 at once, each on an aggregate of its own.
-pub async fn kontor(pool: PgPool, duration: Duration) -> Result<f64> {
+async fn kontor(pool: PgPool, duration: Duration) -> Result<f64> {
     schema::migrate(&pool).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
@@ -54,7 +97,7 @@ pub async fn kontor(pool: PgPool, duration: Duration) -> Result<f64> {
 }
 
 /// The same through cqrs-es's own framework over postgres-es, in tables of its own.
-pub async fn stock(pool: PgPool, duration: Duration) -> Result<f64> {
+async fn stock(pool: PgPool, duration: Duration) -> Result<f64> {
     pool.execute(
         "CREATE TABLE events (aggregate_type text NOT NULL, aggregate_id text NOT NULL,
              sequence bigint CHECK (sequence >= 0) NOT NULL, event_type text NOT NULL, event_version text NOT NULL,

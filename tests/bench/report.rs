@@ -28,13 +28,44 @@ pub struct Measure {
     pub detail: String,
 }
 
+/// The middle one, or the lower of the two in the middle.
+#[must_use]
+pub fn median(figures: &[f64]) -> f64 {
+    percentile(figures, 50)
+}
+
+/// The figure that so many per cent do not exceed (nearest rank). Not a number if there is none.
+#[must_use]
+pub fn percentile(figures: &[f64], per_cent: usize) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    let rank = (figures.len() * per_cent).div_ceil(100).max(1);
+    figures.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// Bytes in megabytes of a million.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a figure for people to read")]
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
 impl Measure {
-    fn verdict(&self) -> &'static str {
+    /// Whether the figure lies where it should; `None` if it is only told.
+    #[must_use]
+    pub fn met(&self) -> Option<bool> {
         match self.target {
-            Target::AtLeast(bound) if self.figure >= bound => "met",
-            Target::AtMost(bound) if self.figure <= bound => "met",
-            Target::Reported => "",
-            _ => "MISSED",
+            Target::AtLeast(bound) => Some(self.figure >= bound),
+            Target::AtMost(bound) => Some(self.figure <= bound),
+            Target::Reported => None,
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.met() {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "",
         }
     }
 

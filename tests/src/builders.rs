@@ -34,7 +34,14 @@ pub struct ProductBuilder<'a> {
 
 impl<'a> ProductBuilder<'a> {
     pub(crate) fn new(shop: &'a Shop, sku: &str) -> Self {
-        Self { shop, sku: sku.to_owned(), name: None, category: "Things".to_owned(), price: 5_00, stock: 0 }
+        Self {
+            shop,
+            sku: sku.to_owned(),
+            name: None,
+            category: "Things".to_owned(),
+            price: 5_00,
+            stock: 0,
+        }
     }
 
     /// What it is called; otherwise after its SKU.
@@ -84,7 +91,10 @@ impl<'a> IntoFuture for ProductBuilder<'a> {
             };
             self.shop.send::<Product>(item.id, create).await;
             if self.stock > 0 {
-                let receive = ProductCommand::ReceiveStock { quantity: pieces(self.stock), reference: None };
+                let receive = ProductCommand::ReceiveStock {
+                    quantity: pieces(self.stock),
+                    reference: None,
+                };
                 self.shop.send::<Product>(item.id, receive).await;
             }
             item

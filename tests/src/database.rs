@@ -20,7 +20,10 @@ impl Database {
     /// A new one with the schema of this code, and a log that no other database has.
     pub async fn fresh() -> Self {
         let server = server();
-        let mut admin = server.connect().await.expect("DATABASE_URL names a Postgres that answers");
+        let mut admin = server
+            .connect()
+            .await
+            .expect("DATABASE_URL names a Postgres that answers");
         let template = template(&mut admin, &server).await;
         let name = format!("t_{}", Ids::new(Arc::new(SystemClock)).next()).to_lowercase();
         run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
@@ -30,7 +33,11 @@ impl Database {
         let url = options.to_url_lossy().to_string();
         // Keys in Redis carry the incarnation, and a copied database has its template's.
         let mut connection = options.connect().await.unwrap();
-        run(&mut connection, "UPDATE log SET incarnation = gen_random_uuid()::text").await;
+        run(
+            &mut connection,
+            "UPDATE log SET incarnation = gen_random_uuid()::text",
+        )
+        .await;
         connection.close().await.unwrap();
         Self { url, name }
     }
@@ -65,8 +72,12 @@ pub(crate) fn given(variable: &str, what: &str) -> String {
 
 /// The name of a migrated database to copy. Made once per server and schema; whoever comes second waits.
 async fn template(admin: &mut PgConnection, server: &PgConnectOptions) -> String {
-    let schema = schema::MIGRATOR.iter().flat_map(|migration| migration.checksum.iter());
-    let hash = schema.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let schema = schema::MIGRATOR
+        .iter()
+        .flat_map(|migration| migration.checksum.iter());
+    let hash = schema.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let name = format!("kontor_template_{hash:016x}");
     run(admin, &format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")

@@ -25,10 +25,12 @@
     reason = "in a test, a panic is the report"
 )]
 
+mod books;
 mod builders;
 pub mod children;
 mod database;
 pub mod examples;
+mod keys;
 pub mod proxy;
 mod shop;
 mod wait;

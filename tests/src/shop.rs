@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use kontor::runtime::{MIRRORS, Runtime};
-use kontor_domain::{
-    Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId,
-};
+use kontor_domain::{Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId};
 use kontor_eventstore::{
     Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Store, Stored, SystemClock, consumer,
     dead_letters, read,
@@ -36,7 +33,11 @@ pub struct Opening {
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), workers: true, redis_url: None }
+        Self {
+            clock: Arc::new(SystemClock),
+            workers: true,
+            redis_url: None,
+        }
     }
 }
 
@@ -76,9 +77,12 @@ impl Opening {
 
     async fn on(self, database_url: &str, database: Option<Database>) -> Shop {
         log_to_the_test();
-        let redis_url =
-            self.redis_url.unwrap_or_else(|| given("REDIS_URL", "a Redis, whose other keys are left alone"));
-        let runtime = Runtime::with_clock(database_url, &redis_url, self.clock).await.unwrap();
+        let redis_url = self
+            .redis_url
+            .unwrap_or_else(|| given("REDIS_URL", "a Redis, whose other keys are left alone"));
+        let runtime = Runtime::with_clock(database_url, &redis_url, self.clock)
+            .await
+            .unwrap();
         if self.workers {
             runtime.spawn_workers();
         }
@@ -153,7 +157,9 @@ impl Shop {
     /// Another process on the same log, which shares nothing with this one but Postgres and Redis.
     pub async fn branch(&self, opening: Opening) -> Self {
         let redis_url = opening.redis_url.unwrap_or_else(|| self.place.redis_url.clone());
-        let runtime = Runtime::with_clock(&self.place.database_url, &redis_url, opening.clock).await.unwrap();
+        let runtime = Runtime::with_clock(&self.place.database_url, &redis_url, opening.clock)
+            .await
+            .unwrap();
         if opening.workers {
             runtime.spawn_workers();
         }
@@ -204,12 +210,19 @@ impl Shop {
     /// Waits until every consumer and mirror has come to the head of the log and the head stays. As the order process
     /// moves its checkpoint only behind the commands it has sent, nothing is under way then.
     pub async fn caught_up(&self) {
-        eventually("every consumer and mirror reaches the head of the log", async || {
-            let head = read::head(&self.pool).await.ok()?;
-            let at = consumer::checkpoints(&self.pool).await.ok()?;
-            let behind = |name: &str| at.iter().find(|it| it.consumer == name).is_none_or(|it| it.position < head);
-            (!self.followers().iter().any(|name| behind(name))).then_some(())
-        })
+        eventually(
+            "every consumer and mirror reaches the head of the log",
+            async || {
+                let head = read::head(&self.pool).await.ok()?;
+                let at = consumer::checkpoints(&self.pool).await.ok()?;
+                let behind = |name: &str| {
+                    at.iter()
+                        .find(|it| it.consumer == name)
+                        .is_none_or(|it| it.position < head)
+                };
+                (!self.followers().iter().any(|name| behind(name))).then_some(())
+            },
+        )
         .await;
         // And this process knows, for whoever reads through it.
         let head = read::head(&self.pool).await.unwrap();
@@ -221,23 +234,46 @@ impl Shop {
     /// The names of all that follows the log.
     #[must_use]
     pub fn followers(&self) -> Vec<&'static str> {
-        self.runtime.consumers().iter().map(|it| it.name()).chain(MIRRORS).collect()
+        self.runtime
+            .consumers()
+            .iter()
+            .map(|it| it.name())
+            .chain(MIRRORS)
+            .collect()
     }
 
-    /// What `kontor verify` finds.
+    /// What `kontor verify` finds: in Postgres, then in Redis.
     pub async fn verdicts(&self) -> Vec<Verdict> {
-        let mut verdicts = verify::verify(&self.pool, &views(), |_, _| {}).await.unwrap();
-        let redis = &self.runtime.redis;
-        verdicts.push(verify::verify_mirror::<ProductCardMirror>(&self.pool, redis).await.unwrap());
-        verdicts.push(verify::verify_mirror::<OrderStatusMirror>(&self.pool, redis).await.unwrap());
-        verdicts.push(verify::verify_mirror::<BestSellerMirror>(&self.pool, redis).await.unwrap());
+        let mut verdicts = self.view_verdicts().await;
+        verdicts.extend(self.mirror_verdicts().await);
         verdicts
+    }
+
+    /// What `kontor verify` finds in Postgres.
+    pub async fn view_verdicts(&self) -> Vec<Verdict> {
+        verify::verify(&self.pool, &views(), |_, _| {}).await.unwrap()
+    }
+
+    /// What `kontor verify` finds in Redis. It looks again and again for some seconds if there is a difference.
+    pub async fn mirror_verdicts(&self) -> [Verdict; 3] {
+        let redis = &self.runtime.redis;
+        let (cards, statuses, sellers) = tokio::join!(
+            verify::verify_mirror::<ProductCardMirror>(&self.pool, redis),
+            verify::verify_mirror::<OrderStatusMirror>(&self.pool, redis),
+            verify::verify_mirror::<BestSellerMirror>(&self.pool, redis),
+        );
+        [cards.unwrap(), statuses.unwrap(), sellers.unwrap()]
     }
 
     /// Every view is, row by row, what the log makes of it.
     pub async fn views_are_true(&self) {
         for verdict in self.verdicts().await {
-            assert_eq!(verdict.differences, [], "view {} is not as the log says", verdict.view);
+            assert_eq!(
+                verdict.differences,
+                [],
+                "view {} is not as the log says",
+                verdict.view
+            );
             assert_eq!(verdict.different, 0, "view {}", verdict.view);
         }
     }
@@ -251,7 +287,11 @@ impl Shop {
     #[must_use]
     pub fn context(&self) -> CommandContext {
         let id = self.store.ids().next();
-        CommandContext::new(format!("cmd_{id}"), Actor::System("tests"), self.runtime.clock.now())
+        CommandContext::new(
+            format!("cmd_{id}"),
+            Actor::System("tests"),
+            self.runtime.clock.now(),
+        )
     }
 
     /// Sends a command and hears what came of it.
@@ -266,7 +306,9 @@ impl Shop {
     /// Sends a command that is taken.
     pub async fn send<A: Stored>(&self, id: A::Id, command: A::Command) -> Outcome<A> {
         let told = format!("{command:?}");
-        self.try_send::<A>(id, command).await.unwrap_or_else(|error| panic!("{told}: {error}"))
+        self.try_send::<A>(id, command)
+            .await
+            .unwrap_or_else(|error| panic!("{told}: {error}"))
     }
 
     /// A product to create.
@@ -299,21 +341,39 @@ impl Shop {
     /// The command that places an order.
     #[must_use]
     pub fn placing(&self, customer_id: UserId, items: &[(&Item, u32)]) -> OrderCommand {
-        let items: Vec<OrderItem> = items.iter().map(|(item, quantity)| line(item, *quantity)).collect();
-        OrderCommand::Place { customer_id, items, shipping_address: address() }
+        let items: Vec<OrderItem> = items
+            .iter()
+            .map(|(item, quantity)| line(item, *quantity))
+            .collect();
+        OrderCommand::Place {
+            customer_id,
+            items,
+            shipping_address: address(),
+        }
     }
 
     /// Places an order.
     pub async fn order(&self, customer_id: UserId, items: &[(&Item, u32)]) -> OrderId {
         let id = OrderId::from_ulid(self.store.ids().next());
         let placing = self.placing(customer_id, items);
-        self.store.create::<Order>(id, placing, self.context()).await.unwrap();
+        self.store
+            .create::<Order>(id, placing, self.context())
+            .await
+            .unwrap();
         id
+    }
+
+    /// Places so many orders of the same, all at once.
+    pub async fn rush(&self, customer_id: UserId, items: &[(&Item, u32)], orders: usize) -> Vec<OrderId> {
+        futures::future::join_all((0..orders).map(|_| self.order(customer_id, items))).await
     }
 
     /// Staff ship an order.
     pub async fn ship(&self, id: OrderId) -> Outcome<Order> {
-        let ship = OrderCommand::Ship { tracking_number: "TRACK-1".parse().unwrap(), carrier: None };
+        let ship = OrderCommand::Ship {
+            tracking_number: "TRACK-1".parse().unwrap(),
+            carrier: None,
+        };
         self.send::<Order>(id, ship).await
     }
 
@@ -343,54 +403,6 @@ impl Shop {
         })
         .await
     }
-
-    /// Every key of this log in Redis.
-    pub async fn redis_keys(&self) -> Vec<String> {
-        let mut connection = self.runtime.redis.connection();
-        let pattern = self.runtime.redis.key("*");
-        let (mut cursor, mut keys) = (0_u64, Vec::new());
-        loop {
-            let page: (u64, Vec<String>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(1_000)
-                .query_async(&mut connection)
-                .await
-                .unwrap();
-            keys.extend(page.1);
-            cursor = page.0;
-            if cursor == 0 {
-                return keys;
-            }
-        }
-    }
-
-    /// Empties Redis as FLUSHALL would, in one step, but of this log's keys only: others are being tested beside it.
-    pub async fn empty_redis(&self) {
-        let script = "local cursor = '0'
-            repeat
-              local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
-              cursor = page[1]
-              for _, key in ipairs(page[2]) do redis.call('DEL', key) end
-            until cursor == '0'";
-        redis::cmd("EVAL")
-            .arg(script)
-            .arg(0)
-            .arg(self.runtime.redis.key("*"))
-            .exec_async(&mut self.runtime.redis.connection())
-            .await
-            .unwrap();
-    }
-
-    /// Leaves nothing behind in Redis, if it is there.
-    async fn forget_redis(&self) {
-        let answers = tokio::time::timeout(Duration::from_secs(2), self.runtime.redis.ping()).await;
-        if matches!(answers, Ok(Ok(()))) {
-            self.empty_redis().await;
-        }
-    }
 }
 
 /// What Kontor logs is shown when a test fails; `RUST_LOG` says how much.
@@ -399,5 +411,8 @@ fn log_to_the_test() {
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .from_env_lossy();
     // Another shop of this test may have done so.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }

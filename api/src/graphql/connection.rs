@@ -147,26 +147,25 @@ fn decode<K: DeserializeOwned>(cursor: &str) -> Result<K> {
 /// What stands before the position in a subscription's cursor.
 const UPDATES: &str = "updates:";
 
-/// The cursor of an update: opaque outside, the log's position inside.
-pub(crate) fn update_cursor(position: u64) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{UPDATES}{position}"))
+/// The cursor of an update: opaque outside, the log's position inside, and which log it is a position of (L11).
+pub(crate) fn update_cursor(position: u64, log: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{UPDATES}{position}:{log}"))
 }
 
 /// The position in a subscription's `after`.
-pub(crate) fn update_position(after: Option<&str>) -> Result<Option<u64>> {
+pub(crate) fn update_position(after: Option<&str>, log: &str) -> Result<Option<u64>> {
     let Some(cursor) = after else { return Ok(None) };
-    URL_SAFE_NO_PAD
-        .decode(cursor)
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap_or_default();
+    let parts = std::str::from_utf8(&bytes)
         .ok()
-        .and_then(|bytes| {
-            std::str::from_utf8(&bytes)
-                .ok()?
-                .strip_prefix(UPDATES)?
-                .parse()
-                .ok()
-        })
-        .map(Some)
-        .ok_or_else(|| bad_user_input("after: this is not a cursor of a subscription"))
+        .and_then(|text| text.strip_prefix(UPDATES)?.split_once(':'));
+    match parts.and_then(|(position, of)| Some((position.parse().ok()?, of))) {
+        Some((position, of)) if of == log => Ok(Some(position)),
+        Some(_) => Err(bad_user_input(
+            "after: this cursor is from before the shop's data was restored; begin again without it",
+        )),
+        None => Err(bad_user_input("after: this is not a cursor of a subscription")),
+    }
 }
 
 #[cfg(test)]
@@ -186,8 +185,12 @@ mod tests {
         };
         let page = Page::<ProductKey>::new(None, Some(&encode(&key))).unwrap();
         assert_eq!(page.after, Some(key));
-        assert_eq!(update_position(Some(&update_cursor(7))).unwrap(), Some(7));
-        assert_eq!(update_position(None).unwrap(), None);
+        assert_eq!(
+            update_position(Some(&update_cursor(7, "log")), "log").unwrap(),
+            Some(7)
+        );
+        assert_eq!(update_position(None, "log").unwrap(), None);
+        assert!(update_position(Some(&update_cursor(7, "log")), "another").is_err());
     }
 
     #[test]
@@ -198,8 +201,8 @@ mod tests {
         assert!(Page::<(chrono::DateTime<chrono::Utc>, OrderId)>::new(None, Some(&cursor)).is_ok());
         assert!(Page::<(chrono::DateTime<chrono::Utc>, UserId)>::new(None, Some(&cursor)).is_err());
         assert!(Page::<ProductKey>::new(None, Some(&cursor)).is_err());
-        assert!(update_position(Some(&cursor)).is_err());
-        for wrong in ["", "!", "eA", &update_cursor(1)] {
+        assert!(update_position(Some(&cursor), "log").is_err());
+        for wrong in ["", "!", "eA", &update_cursor(1, "log")] {
             assert!(Page::<ProductKey>::new(None, Some(wrong)).is_err(), "{wrong}");
         }
     }

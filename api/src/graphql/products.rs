@@ -198,7 +198,7 @@ impl ProductQueries {
     ) -> Result<Option<Product>> {
         let sku = Sku::new(sku).map_err(|error| bad_user_input(format!("sku: {}", error.problem)))?;
         super::reads::at_least(ctx, Products::NAME, at_least).await?;
-        let row = view::by_sku(app(ctx).store.pool(), sku.as_str()).await;
+        let row = view::by_sku(app(ctx).store.pool(), &sku.folded()).await;
         Ok(row.map_err(unreadable(ctx))?.map(Product::from))
     }
 

@@ -19,7 +19,10 @@ pub async fn list(runtime: &Runtime) -> Result<ExitCode> {
     }
     for it in letters {
         let since = it.parked_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        say(format!("{} {}: {} events wait since {since}, first at {}: {}", it.consumer, it.stream, it.events, it.position, it.error));
+        say(format!(
+            "{} {}: {} events wait since {since}, first at {}: {}",
+            it.consumer, it.stream, it.events, it.position, it.error
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -28,13 +31,24 @@ pub async fn list(runtime: &Runtime) -> Result<ExitCode> {
 ///
 /// # Errors
 /// When there is no such consumer, or Postgres does not answer.
-pub async fn resume(runtime: &Runtime, consumer: &str, aggregate_type: String, aggregate_id: String) -> Result<ExitCode> {
+pub async fn resume(
+    runtime: &Runtime,
+    consumer: &str,
+    aggregate_type: String,
+    aggregate_id: String,
+) -> Result<ExitCode> {
     let consumers = runtime.consumers();
     let Some(consumer) = consumers.iter().find(|it| it.name() == consumer) else {
         let names: Vec<&str> = consumers.iter().map(|it| it.name()).collect();
-        bail!("there is no consumer {consumer:?}; there are: {}", names.join(", "));
+        bail!(
+            "there is no consumer {consumer:?}; there are: {}",
+            names.join(", ")
+        );
     };
-    let stream = StreamKey { aggregate_type, aggregate_id };
+    let stream = StreamKey {
+        aggregate_type,
+        aggregate_id,
+    };
     match dead_letters::resume(runtime.pool(), consumer.as_ref(), &stream).await? {
         Resumed::Done(events) => say(format!("{stream}: {events} events applied")),
         Resumed::StillParked { position, error } => {

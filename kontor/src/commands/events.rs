@@ -18,7 +18,11 @@ use crate::terminal::say;
 pub async fn events(runtime: &Runtime, mut after: u64, follow: bool, payload: bool) -> Result<ExitCode> {
     let mut news = runtime.store.head();
     loop {
-        let to = if follow { *news.borrow_and_update() } else { head(runtime.pool()).await? };
+        let to = if follow {
+            *news.borrow_and_update()
+        } else {
+            head(runtime.pool()).await?
+        };
         let mut events = std::pin::pin!(read_raw(runtime.pool(), after, to, 256));
         while let Some(chunk) = events.try_next().await? {
             for event in chunk {

@@ -22,7 +22,13 @@ pub async fn health(listen: SocketAddr) -> Result<ExitCode> {
         .with_context(|| format!("no Kontor answers at {listen}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     say(body.trim());
-    Ok(if head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(
+        if head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200") {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        },
+    )
 }
 
 async fn ask(listen: SocketAddr) -> Result<String> {

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::import::{self, Options};
 use crate::runtime::Runtime;
+use crate::terminal::say;
 
-/// Imports the "Online Retail" file, with workers of its own unless others have the leases.
+/// Imports the "Online Retail" file, with workers of its own beside those that run already, and prints the reconciliation.
 ///
 /// # Errors
-/// When the file cannot be read or the log not be written. A reconciliation that does not add up is an exit code of 1.
+/// When the file cannot be read, the log not be written, or somebody pressed Ctrl-C; run again, it goes on. A
+/// reconciliation that does not add up is an exit code of 1.
 pub async fn online_retail(runtime: &Runtime, file: &Path) -> Result<ExitCode> {
+    runtime.stop_on_signal()?;
     runtime.spawn_workers();
-    let _ = file;
-    Ok(ExitCode::SUCCESS)
+    let reconciliation = import::online_retail(runtime, file, Options::default()).await?;
+    say(&reconciliation);
+    Ok(if reconciliation.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

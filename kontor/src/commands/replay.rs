@@ -19,7 +19,8 @@ pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
     let every = names.iter().any(|name| name == "all");
     let known: Vec<Arc<dyn Consumer>> = views().into_iter().map(|(view, _)| view).collect();
     for name in names {
-        if name != "all" && !MIRRORS.contains(&name.as_str()) && !known.iter().any(|view| view.name() == name) {
+        if name != "all" && !MIRRORS.contains(&name.as_str()) && !known.iter().any(|view| view.name() == name)
+        {
             let all: Vec<&str> = known.iter().map(|view| view.name()).chain(MIRRORS).collect();
             bail!("there is no view {name:?}; there are: all, {}", all.join(", "));
         }
@@ -37,16 +38,28 @@ pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
         bar.finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
         for view in &rebuilt {
-            let parked = if view.parked == 0 { String::new() } else { format!(", {} events parked", view.parked) };
-            say(format!("{:<10} rebuilt to position {}{parked}", view.view, view.position));
+            let parked = if view.parked == 0 {
+                String::new()
+            } else {
+                format!(", {} events parked", view.parked)
+            };
+            say(format!(
+                "{:<10} rebuilt to position {}{parked}",
+                view.view, view.position
+            ));
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
         let rate = bar.length().unwrap_or(0) as f64 / seconds;
-        say(format!("{} events in {seconds:.1} s, {rate:.0} events/s", bar.length().unwrap_or(0)));
+        say(format!(
+            "{} events in {seconds:.1} s, {rate:.0} events/s",
+            bar.length().unwrap_or(0)
+        ));
     }
     for mirror in MIRRORS.into_iter().filter(|name| wanted(name)) {
         runtime.redis.forget(mirror).await?;
-        say(format!("{mirror:<14} in Redis: will be filled again by the workers"));
+        say(format!(
+            "{mirror:<14} in Redis: will be filled again by the workers"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,6 @@ use kontor_projections::cards::ProductCards;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::{Place, RunOptions};
@@ -26,7 +25,10 @@ use crate::terminal::say;
 pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     // First of all, so that a busy port is told before anything is started.
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!("cannot listen on {}; end what listens there, or set KONTOR_LISTEN to another address", options.listen)
+        format!(
+            "cannot listen on {}; end what listens there, or set KONTOR_LISTEN to another address",
+            options.listen
+        )
     })?;
     let servers = place.servers().await?;
     let runtime = match Runtime::open(servers.database_url(), servers.redis_url()).await {
@@ -37,7 +39,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
         }
     };
     let stop = runtime.stop.clone();
-    stop_on_signal(stop.clone())?;
+    runtime.stop_on_signal()?;
     let served = open_shop(&runtime, place, &options, listener).await;
     stop.cancel();
     runtime.close().await;
@@ -45,16 +47,28 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn open_shop(runtime: &Runtime, place: &Place, options: &RunOptions, listener: TcpListener) -> Result<()> {
+async fn open_shop(
+    runtime: &Runtime,
+    place: &Place,
+    options: &RunOptions,
+    listener: TcpListener,
+) -> Result<()> {
     let passwords = Passwords::new();
     let samples = options.sample_data || place.database_url.is_none();
     if samples && !options.worker {
-        seed::seed(runtime, &passwords).await.context("the sample data could not be written")?;
+        seed::seed(runtime, &passwords)
+            .await
+            .context("the sample data could not be written")?;
     }
     let mut workers = Vec::new();
     if !options.api {
         runtime.spawn_workers();
-        workers.extend(runtime.consumers().iter().map(|consumer| consumer.name().to_owned()));
+        workers.extend(
+            runtime
+                .consumers()
+                .iter()
+                .map(|consumer| consumer.name().to_owned()),
+        );
         workers.extend(MIRRORS.map(str::to_owned));
     }
     let app = Arc::new(app(runtime, passwords).await?);
@@ -63,7 +77,11 @@ async fn open_shop(runtime: &Runtime, place: &Place, options: &RunOptions, liste
         app,
         RouterOptions {
             endpoint: !options.worker,
-            playground: options.playground.join("index.html").is_file().then(|| options.playground.clone()),
+            playground: options
+                .playground
+                .join("index.html")
+                .is_file()
+                .then(|| options.playground.clone()),
             metrics: Some(metrics::install()),
             stop: runtime.stop.clone(),
             sockets: sockets.clone(),
@@ -72,7 +90,9 @@ async fn open_shop(runtime: &Runtime, place: &Place, options: &RunOptions, liste
         },
     );
     announce(listener.local_addr()?, place, options, samples);
-    serve(listener, router, runtime.stop.clone(), sockets).await.context("the server failed")?;
+    serve(listener, router, runtime.stop.clone(), sockets)
+        .await
+        .context("the server failed")?;
     say("stopped");
     Ok(())
 }
@@ -103,32 +123,30 @@ fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: b
         say("  working only; requests are answered elsewhere");
     } else {
         say(format!("  playground     http://{address}/"));
-        say(format!("  GraphQL        http://{address}/graphql  (queries, mutations; ws:// and Server-Sent Events for subscriptions)"));
+        say(format!(
+            "  GraphQL        http://{address}/graphql  (queries, mutations; ws:// and Server-Sent Events for subscriptions)"
+        ));
     }
     say(format!("  health         http://{address}/healthz, /readyz"));
     say(format!("  metrics        http://{address}/metrics"));
     let given = |url: &Option<String>, private: &str| {
-        if url.is_some() { "as given".to_owned() } else { format!("private, in {}", place.data.join(private).display()) }
+        if url.is_some() {
+            "as given".to_owned()
+        } else {
+            format!("private, in {}", place.data.join(private).display())
+        }
     };
-    say(format!("  Postgres       {}", given(&place.database_url, "postgres")));
+    say(format!(
+        "  Postgres       {}",
+        given(&place.database_url, "postgres")
+    ));
     say(format!("  Redis          {}", given(&place.redis_url, "redis")));
     if samples && !options.worker {
         let emails: Vec<&str> = ACCOUNTS.iter().map(|(email, ..)| *email).collect();
-        say(format!("  accounts       {}; password {PASSWORD}", emails.join(", ")));
+        say(format!(
+            "  accounts       {}; password {PASSWORD}",
+            emails.join(", ")
+        ));
     }
     say("Ctrl-C stops it.");
-}
-
-fn stop_on_signal(stop: CancellationToken) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        stop.cancel();
-    });
-    Ok(())
 }

@@ -18,12 +18,21 @@ pub async fn status(runtime: &Runtime) -> Result<ExitCode> {
     say(format!("log            head {head}"));
     for it in checkpoints(runtime.pool()).await? {
         let lag = head.saturating_sub(it.position);
-        let parked = if it.parked == 0 { String::new() } else { format!("   {} aggregates parked", it.parked) };
-        say(format!("{:<14} at {:<10} lag {lag}{parked}", it.consumer, it.position));
+        let parked = if it.parked == 0 {
+            String::new()
+        } else {
+            format!("   {} aggregates parked", it.parked)
+        };
+        say(format!(
+            "{:<14} at {:<10} lag {lag}{parked}",
+            it.consumer, it.position
+        ));
     }
     match runtime.redis.ping().await {
         Ok(()) => say("redis          answers"),
-        Err(error) => say(format!("redis          does not answer ({error}); reads come from Postgres")),
+        Err(error) => say(format!(
+            "redis          does not answer ({error}); reads come from Postgres"
+        )),
     }
     let letters = dead_letters::list(runtime.pool()).await?;
     say(format!("dead letters   {}", letters.len()));

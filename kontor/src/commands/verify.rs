@@ -29,12 +29,26 @@ pub async fn verify(runtime: &Runtime) -> Result<ExitCode> {
     verdicts.push(verify_mirror::<BestSellerMirror>(runtime.pool(), &runtime.redis).await?);
     verdicts.iter().for_each(report);
     let equal = verdicts.iter().all(|verdict| verdict.different == 0);
-    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if equal {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn report(verdict: &Verdict) {
-    let Verdict { view, position, rows, different, differences } = verdict;
-    let place = if *position == 0 { "in Redis".to_owned() } else { format!("at position {position}") };
+    let Verdict {
+        view,
+        position,
+        rows,
+        different,
+        differences,
+    } = verdict;
+    let place = if *position == 0 {
+        "in Redis".to_owned()
+    } else {
+        format!("at position {position}")
+    };
     if *different == 0 {
         say(format!("{view:<14} {rows} rows {place}: equal"));
         return;

@@ -11,7 +11,6 @@ use kontor::runtime::Runtime;
 use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey};
 use kontor_tests::examples::gbp;
-use tokio::io::AsyncReadExt;
 
 /// Commands a writer has under way.
 const CONCURRENCY: usize = 16;
@@ -20,11 +19,19 @@ const OWN: u64 = 5;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::ERROR)
+        .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
     let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?).await?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["work"] => work(&runtime).await?,
         ["write", seed, count, shared] => {
             write(&runtime, seed.parse()?, count.parse()?, shared.parse()?).await?;
@@ -39,8 +46,7 @@ async fn work(runtime: &Runtime) -> Result<()> {
     runtime.spawn_workers();
     say("ready")?;
     // The test holds the other end, so this ends with it.
-    let mut rest = Vec::new();
-    tokio::io::stdin().read_to_end(&mut rest).await?;
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     Ok(())
 }
 
@@ -56,7 +62,10 @@ async fn write(runtime: &Runtime, seed: u64, count: u64, shared: ProductId) -> R
             category: "Things".parse()?,
             price: gbp(1),
         };
-        runtime.store.create::<Product>(id, create, context(runtime, &format!("{seed}/create/{n}"))).await?;
+        runtime
+            .store
+            .create::<Product>(id, create, context(runtime, &format!("{seed}/create/{n}")))
+            .await?;
         products.push(id);
     }
     let products: Arc<[ProductId]> = products.into();
@@ -74,8 +83,15 @@ async fn write(runtime: &Runtime, seed: u64, count: u64, shared: ProductId) -> R
 /// Books a piece in, however long others are faster.
 async fn receive(runtime: &Runtime, product: ProductId, key: String) -> Result<u64> {
     loop {
-        let command = ProductCommand::ReceiveStock { quantity: Quantity::new(1)?, reference: None };
-        match runtime.store.execute::<Product>(product, command, context(runtime, &key)).await {
+        let command = ProductCommand::ReceiveStock {
+            quantity: Quantity::new(1)?,
+            reference: None,
+        };
+        match runtime
+            .store
+            .execute::<Product>(product, command, context(runtime, &key))
+            .await
+        {
             Ok(_) => return Ok(1),
             Err(ExecuteError::Contended { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -128,7 +128,7 @@ async fn a_released_email_can_be_claimed_again_also_at_the_same_moment() {
     elsewhere.register(newcomer, "Old@example.com").await.unwrap();
     let back = change_email(&shop, mover, "old@example.com").await;
     assert!(matches!(back, Err(ExecuteError::ClaimTaken { holder, .. }) if holder == newcomer.to_string()));
-    let holder = async |email| shop.store.holder(ClaimKind::Email, email).await.unwrap();
+    let holder = async |email: &str| shop.store.holder(ClaimKind::Email, email).await.unwrap();
     assert_eq!(holder("new@example.com").await, Some(mover.to_string()), "a refused change gives nothing back");
 
     // Given up and taken in one group: allowed in that order, and the newcomer has it.
@@ -136,17 +136,15 @@ async fn a_released_email_can_be_claimed_again_also_at_the_same_moment() {
         let (leaving, arriving) = (user(&shop), user(&shop));
         let email = format!("swap{round}@example.com");
         shop.register(leaving, &email).await.unwrap();
-        let away = format!("away{round}@example.com");
+        let (away, gone) = (format!("away{round}@example.com"), format!("gone{round}@example.com"));
         let (left, arrived) = together(&shop, async |hold| {
             // Something for the writer to be busy with while the two gather.
             let first = change_email(&shop, mover, &away);
             let rest = async {
-                let both = futures::future::join(
-                    change_email(&shop, leaving, &format!("gone{round}@example.com")),
-                    shop.register(arriving, &email),
-                );
-                let (both, ()) = tokio::join!(both, hold.release_when_a_writer_waits(&shop));
-                both
+                let left = change_email(&shop, leaving, &gone);
+                let arrived = shop.register(arriving, &email);
+                let (left, arrived, ()) = tokio::join!(left, arrived, hold.release_when_a_writer_waits(&shop));
+                (left, arrived)
             };
             let (first, both) = tokio::join!(first, rest);
             first.unwrap();
@@ -181,7 +179,8 @@ async fn one_key_at_the_same_moment_from_two_processes_places_one_order_and_both
     let customer = shop.customer().await;
     for round in 0..20 {
         let stores = [&shop.store, &elsewhere.store, &shop.store, &elsewhere.store];
-        let placed = join_all(stores.map(|store| place(&shop, store, customer, &lamp, &format!("k{round}"), "lamp x 1"))).await;
+        let name = format!("k{round}");
+        let placed = join_all(stores.map(|store| place(&shop, store, customer, &lamp, &name, "lamp x 1"))).await;
         let outcomes: Vec<Outcome<Order>> = placed.into_iter().map(Result::unwrap).collect();
         for outcome in &outcomes {
             let (first, this) = (&outcomes[0], outcome);
@@ -192,9 +191,9 @@ async fn one_key_at_the_same_moment_from_two_processes_places_one_order_and_both
         assert_eq!(outcomes.iter().filter(|outcome| !outcome.repeated).count(), 1);
 
         // For ever, and for nothing else.
-        let again = place(&shop, &elsewhere.store, customer, &lamp, &format!("k{round}"), "lamp x 1").await.unwrap();
+        let again = place(&shop, &elsewhere.store, customer, &lamp, &name, "lamp x 1").await.unwrap();
         assert_eq!((again.id, again.position, again.repeated), (outcomes[0].id, outcomes[0].position, true));
-        let reused = place(&shop, &shop.store, customer, &lamp, &format!("k{round}"), "lamp x 2").await;
+        let reused = place(&shop, &shop.store, customer, &lamp, &name, "lamp x 2").await;
         assert!(matches!(reused, Err(ExecuteError::KeyReused)), "{reused:?}");
     }
     assert_eq!(count(&shop, "SELECT count(*) FROM events WHERE aggregate_type = 'order'").await, 20);

@@ -25,8 +25,8 @@ pub(crate) struct OrderUpdate(Update<OrderRow>);
 impl OrderUpdate {
     /// Opaque; as `after` of the same subscription, it brings everything that happened after this update, once, in order.
     /// Keep the last one you have handled.
-    async fn cursor(&self) -> String {
-        update_cursor(self.0.position)
+    async fn cursor(&self, ctx: &Context<'_>) -> String {
+        update_cursor(self.0.position, app(ctx).store.incarnation())
     }
 
     /// The order as it was right after this happened.
@@ -55,7 +55,7 @@ impl OrderSubscriptions {
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {
         let viewer = logged_in(ctx)?;
         let id: OrderId = id_argument("orderId", &order_id)?;
-        let after = update_position(after.as_deref())?;
+        let after = update_position(after.as_deref(), app(ctx).store.incarnation())?;
         if settled(ctx, Orders::NAME, || visible_order(ctx, viewer, id))
             .await?
             .is_none()
@@ -77,7 +77,7 @@ impl OrderSubscriptions {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {
         let customer = logged_in(ctx)?.user_id;
-        let after = update_position(after.as_deref())?;
+        let after = update_position(after.as_deref(), app(ctx).store.incarnation())?;
         let stream = app(ctx).order_updates.follow(Topic::Customer(customer), after);
         Ok(updates(ctx, stream, OrderUpdate))
     }
@@ -93,7 +93,7 @@ impl OrderSubscriptions {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate>> + use<>> {
         require(ctx, Permission::OrderReadAll)?;
-        let after = update_position(after.as_deref())?;
+        let after = update_position(after.as_deref(), app(ctx).store.incarnation())?;
         let stream = app(ctx).order_updates.follow(Topic::All, after);
         Ok(updates(ctx, stream, OrderUpdate))
     }

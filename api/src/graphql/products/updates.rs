@@ -24,8 +24,8 @@ pub(crate) struct ProductUpdate(Update<ProductRow>);
 impl ProductUpdate {
     /// Opaque; as `after` of the same subscription, it brings everything that happened after this update, once, in order.
     /// Keep the last one you have handled.
-    async fn cursor(&self) -> String {
-        update_cursor(self.0.position)
+    async fn cursor(&self, ctx: &Context<'_>) -> String {
+        update_cursor(self.0.position, app(ctx).store.incarnation())
     }
 
     /// The product as it was right after this happened.
@@ -53,7 +53,7 @@ impl ProductSubscriptions {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<ProductUpdate>> + use<>> {
         let id: ProductId = id_argument("productId", &product_id)?;
-        let after = update_position(after.as_deref())?;
+        let after = update_position(after.as_deref(), app(ctx).store.incarnation())?;
         if settled(ctx, Products::NAME, || product(ctx, id)).await?.is_none() {
             return Err(not_found("product"));
         }

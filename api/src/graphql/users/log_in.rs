@@ -46,8 +46,8 @@ impl std::fmt::Debug for Granted {
 
 #[Object(use_type_description)]
 impl LogInPayload {
-    /// The access token: send it as `Authorization: Bearer TOKEN`, or as `authorization` in the payload of the WebSocket's
-    /// `connection_init`. It cannot be taken back before it expires. Null if the log-in was refused.
+    /// The access token: send `Bearer` and the token in the HTTP header `authorization`, or as `authorization` in the payload
+    /// of a WebSocket's `connection_init`. It cannot be taken back before it expires. Null if the log-in was refused.
     async fn token(&self) -> Option<&str> {
         self.granted.as_ref().map(|granted| granted.token.as_str())
     }

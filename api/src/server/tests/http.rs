@@ -318,7 +318,10 @@ async fn a_document_is_parsed_once() {
 
 #[tokio::test]
 async fn of_many_errors_the_first_are_told() {
-    let wrong: String = (0..60).map(|n| format!("query q{n}{{wrong}} ")).collect();
+    let wrong = (0..60)
+        .map(|n| format!("query q{n}{{wrong}}"))
+        .collect::<Vec<_>>()
+        .join(" ");
     let errors = ask(Bench::new(), accepting(JSON, &wrong)).await.json()["errors"].clone();
     assert_eq!(errors.as_array().unwrap().len(), 50);
 }

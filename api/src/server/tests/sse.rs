@@ -73,7 +73,7 @@ async fn a_restart_and_an_expired_token_end_the_stream_without_completing_it() {
     let mut with_token = subscribe("subscription{idle}");
     let token = format!("Bearer {}", expiring.token()).parse().unwrap();
     with_token.headers_mut().insert(header::AUTHORIZATION, token);
-    expiring.forward_to_expiry(Duration::from_millis(20));
+    expiring.forward_to_expiry(Duration::from_millis(300));
     for (bench, request, stop) in [
         (stopping, subscribe("subscription{idle}"), Some(stop)),
         (expiring, with_token, None),

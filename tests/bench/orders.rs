@@ -1,0 +1,97 @@
+//! Orders over HTTP: how many are accepted, and how many are confirmed, all of one product or of a thousand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use kontor::terminal::say;
+
+use crate::http::{Until, load};
+use crate::postgres;
+use crate::report::{Measure, Target, megabytes, median};
+use crate::shop::{Shop, now};
+
+const CLIENTS: usize = 64;
+const PRODUCTS: usize = 1_000;
+/// Ample, whatever a round sells.
+const PIECES: u32 = 1_000_000;
+const ROUNDS: usize = 3;
+const DURATION: Duration = Duration::from_secs(5);
+/// Orders of a round of which the end is waited for.
+const ORDERS: u64 = 8_000;
+
+/// `placeOrder` accepted, beside pgbench on the same server, in turn.
+pub async fn accepted(admin: &str) -> Result<Measure> {
+    let shop = Shop::open(&postgres::database(admin, "bench_accepted").await?).await?;
+    let yardstick = postgres::database(admin, "bench_yardstick").await?;
+    let products = shop.stock("spread", PRODUCTS, PIECES).await?;
+    let (mut rates, mut bench, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        bench.push(postgres::pgbench(&yardstick, DURATION).await?);
+        let (since, cpu) = (now(), shop.server.cpu()?);
+        let placed =
+            load(shop.server.address, CLIENTS, Until::Elapsed(DURATION), shop.order(&format!("r{round}"), products.clone()))
+                .await?;
+        let busy = shop.server.cpu()? - cpu;
+        let (confirmed, waited) = (shop.count(since, "CONFIRMED").await?, Instant::now());
+        shop.confirmed(since, placed.answered).await?;
+        ends.push(waited.elapsed().as_secs_f64());
+        rates.push(placed.rate());
+        say(format!(
+            "  {:.0} accepted/s ({confirmed} of {} confirmed by then, the rest {:.1} s later; kontor used {:.1} cores), pgbench {:.0}/s",
+            placed.rate(),
+            placed.answered,
+            waited.elapsed().as_secs_f64(),
+            busy.as_secs_f64() / placed.took.as_secs_f64(),
+            bench[round],
+        ));
+    }
+    shop.never_oversold().await?;
+    let resident = shop.server.resident()?;
+    shop.server.stop()?;
+    let (rate, bench) = (median(&rates), median(&bench));
+    Ok(Measure {
+        what: "placeOrder accepted/s over HTTP ÷ pgbench",
+        figure: rate / bench,
+        unit: "",
+        target: Target::AtLeast(0.6),
+        detail: format!(
+            "{rate:.0}/s, the last confirmed {:.1} s after; pgbench {bench:.0}/s; kontor has {:.0} MB then",
+            median(&ends),
+            megabytes(resident)
+        ),
+    })
+}
+
+/// Orders confirmed, end to end: all of one product, and spread over a thousand, in turn, each on fresh stock.
+pub async fn hot(admin: &str) -> Result<Measure> {
+    let shop = Shop::open(&postgres::database(admin, "bench_hot").await?).await?;
+    let (mut one, mut spread) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        for (name, products, rates) in [("spread", PRODUCTS, &mut spread), ("one", 1, &mut one)] {
+            let name = format!("{name}-{round}");
+            let products = shop.stock(&name, products, PIECES).await?;
+            let (since, started) = (now(), Instant::now());
+            load(shop.server.address, CLIENTS, Until::Sent(ORDERS), shop.order(&name, products)).await?;
+            let accepted = started.elapsed();
+            shop.confirmed(since, ORDERS).await?;
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+            let rate = ORDERS as f64 / started.elapsed().as_secs_f64();
+            rates.push(rate);
+            say(format!(
+                "  {name}: {ORDERS} orders accepted in {:.1} s, confirmed in {:.1} s: {rate:.0}/s",
+                accepted.as_secs_f64(),
+                started.elapsed().as_secs_f64()
+            ));
+        }
+    }
+    shop.never_oversold().await?;
+    shop.server.stop()?;
+    let (one, spread) = (median(&one), median(&spread));
+    Ok(Measure {
+        what: "orders/s on ONE product ÷ spread over 1,000",
+        figure: one / spread,
+        unit: "",
+        target: Target::AtLeast(0.8),
+        detail: format!("{one:.0}/s and {spread:.0}/s, placed to confirmed"),
+    })
+}

@@ -1,0 +1,189 @@
+//! Replaying the log into a view while the shop goes on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kontor_domain::{Product, ProductCommand};
+use kontor_eventstore::Consumer;
+use kontor_projections::fill::{FillError, Scratch};
+use kontor_projections::orders::{self, OrderFilter, OrderRow};
+use kontor_projections::rebuild::rebuild;
+use kontor_projections::{products, views};
+use kontor_tests::examples::pieces;
+use kontor_tests::Shop;
+use sqlx::{Connection, Executor, PgConnection};
+use tokio_util::sync::CancellationToken;
+
+fn all() -> Vec<Arc<dyn Consumer>> {
+    views().into_iter().map(|(view, _)| view).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_see_no_missing_and_no_older_row_while_views_are_rebuilt_and_orders_come_in() {
+    let shop = Shop::start().await;
+    let lamp = shop.product("LAMP").stock(1_000_000).await;
+    let customer = shop.customer().await;
+    let mut known = Vec::new();
+    for _ in 0..100 {
+        known.push(shop.order(customer, &[(&lamp, 1)]).await.to_string());
+    }
+    shop.caught_up().await;
+
+    let stop = CancellationToken::new();
+    let written = AtomicU64::new(0);
+    let looks = AtomicU64::new(0);
+    let writer = async {
+        while !stop.is_cancelled() {
+            shop.order(customer, &[(&lamp, 1)]).await;
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let by_ids = async {
+        let mut newest: HashMap<String, i64> = HashMap::new();
+        while !stop.is_cancelled() {
+            whole(&mut newest, &known, orders::by_ids(&shop.pool, &known).await.unwrap());
+            looks.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let by_list = async {
+        let mut newest: HashMap<String, i64> = HashMap::new();
+        let mut length = known.len();
+        while !stop.is_cancelled() {
+            let list = orders::list(&shop.pool, &OrderFilter::default(), None, 1_000_000).await.unwrap();
+            assert!(list.len() >= length, "the list lost {} rows", length - list.len());
+            length = list.len();
+            whole(&mut newest, &known, list);
+            let listed = products::by_ids(&shop.pool, &[lamp.id.to_string()]).await.unwrap();
+            assert_eq!(listed.len(), 1);
+            looks.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let rebuilds = async {
+        let mut positions = Vec::new();
+        for _ in 0..6 {
+            let done = rebuild(&shop.pool, &all(), |done, of| assert!(done <= of)).await.unwrap();
+            assert_eq!(done.iter().map(|it| it.parked).sum::<usize>(), 0);
+            positions.push(done[0].position);
+        }
+        stop.cancel();
+        assert!(positions.is_sorted());
+        assert!(positions.first() < positions.last(), "nothing was written meanwhile");
+    };
+    tokio::join!(writer, by_ids, by_list, rebuilds);
+    assert!(looks.load(Ordering::Relaxed) > 20, "hardly anybody looked");
+    assert!(written.load(Ordering::Relaxed) > 20, "hardly anything was written");
+    shop.caught_up().await;
+    shop.books_balance().await;
+    // `finish` compares every view with the log.
+    shop.finish().await;
+}
+
+/// All rows that are known are there, each whole, and none older than it was seen before.
+fn whole(newest: &mut HashMap<String, i64>, known: &[String], rows: Vec<OrderRow>) {
+    let mut found = 0;
+    for row in rows {
+        assert_eq!(row.timeline.len(), usize::try_from(row.version).unwrap(), "{} is partial", row.id);
+        let seen = newest.entry(row.id.clone()).or_default();
+        assert!(row.position >= *seen, "{} went back from {seen} to {}", row.id, row.position);
+        *seen = row.position;
+        found += usize::from(known.contains(&row.id));
+    }
+    assert_eq!(found, known.len(), "rows are missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuilt_view_is_the_old_one_with_its_indexes_and_can_be_rebuilt_again() {
+    let shop = Shop::start().await;
+    let lamp = shop.product("LAMP").stock(5).await;
+    let customer = shop.customer().await;
+    shop.order(customer, &[(&lamp, 2)]).await;
+    shop.caught_up().await;
+    let layout = async || -> Vec<(String, String)> {
+        sqlx::query_as(
+            "SELECT tablename::text, indexdef FROM pg_indexes WHERE schemaname = 'public'
+               AND tablename IN ('products', 'orders', 'users', 'sales')
+             UNION ALL
+             SELECT table_name::text, column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns
+             WHERE table_schema = 'public' AND table_name IN ('products', 'orders', 'users', 'sales')
+             ORDER BY 1, 2",
+        )
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap()
+    };
+    let before = layout().await;
+    for _ in 0..2 {
+        rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+        assert_eq!(layout().await, before);
+    }
+    let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname IN ('rebuild', 'verify')")
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+    assert_eq!(schemas, 0, "nothing is left lying about");
+    shop.finish().await;
+}
+
+/// Rows that no event accounts for, and rows that are wrong, are gone after a rebuild.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_mends_a_view() {
+    let shop = Shop::start().await;
+    let lamp = shop.product("LAMP").stock(5).await;
+    let customer = shop.customer().await;
+    let order = shop.order(customer, &[(&lamp, 2)]).await;
+    shop.caught_up().await;
+    shop.pool.execute("UPDATE products SET on_hand = 99; DELETE FROM orders; UPDATE users SET name = 'X'; TRUNCATE sales").await.unwrap();
+    // Also with a worker that goes on from where it was.
+    shop.send::<Product>(lamp.id, ProductCommand::ReceiveStock { quantity: pieces(1), reference: None }).await;
+    rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+    shop.caught_up().await;
+    assert_eq!(shop.product_row(lamp.id).await.on_hand, 6);
+    assert_eq!(shop.order_row(order).await.status, "CONFIRMED");
+    shop.finish().await;
+}
+
+/// With a reader's transaction open on the old table the swap has to wait; it is tried again until it gets its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_running_reader_holds_up_the_swap_but_not_the_shop() {
+    let shop = Shop::start().await;
+    let lamp = shop.product("LAMP").stock(5).await;
+    let customer = shop.customer().await;
+    shop.order(customer, &[(&lamp, 1)]).await;
+    shop.caught_up().await;
+    let mut reader = PgConnection::connect(shop.database_url()).await.unwrap();
+    reader.execute("BEGIN; SELECT count(*) FROM orders").await.unwrap();
+    let rebuilding = async {
+        rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+    };
+    let reading = async {
+        kontor_tests::eventually("the swap waits for the reader", async || {
+            let waits: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'public.orders'::regclass)",
+            )
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+            waits.then_some(())
+        })
+        .await;
+        reader.execute("COMMIT").await.unwrap();
+        let order = shop.order(customer, &[(&lamp, 1)]).await;
+        shop.until_status(order, "CONFIRMED").await;
+    };
+    tokio::join!(rebuilding, reading);
+    shop.finish().await;
+}
+
+#[tokio::test]
+async fn two_rebuilds_at_once_are_one_too_many() {
+    let shop = Shop::start().await;
+    shop.product("LAMP").await;
+    shop.caught_up().await;
+    let scratch = Scratch::take(&shop.pool, "rebuild").await.unwrap();
+    let refused = rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap_err();
+    assert!(matches!(refused, FillError::Busy), "{refused}");
+    scratch.leave().await.unwrap();
+    rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+    shop.finish().await;
+}

@@ -1,0 +1,109 @@
+//! The view of users.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kontor_domain::{Email, PersonName, Phone, Role, User, UserCommand, UserId};
+use kontor_eventstore::ManualClock;
+use kontor_projections::users::{self, UserRow, Users};
+use kontor_tests::examples::reason;
+use kontor_tests::{Opening, Shop};
+
+use crate::projecting::project;
+
+fn noon() -> DateTime<Utc> {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+async fn row(shop: &Shop, id: UserId) -> UserRow {
+    users::by_ids(&shop.pool, &[id.to_string()]).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_row_is_what_the_events_say() {
+    let clock = Arc::new(ManualClock::at(noon()));
+    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let id = UserId::from_ulid(shop.store.ids().next());
+    shop.register(id, "Someone@example.com").await.unwrap();
+    project::<Users>(&shop).await;
+    let registered = UserRow {
+        id: id.to_string(),
+        email: "Someone@example.com".to_owned(),
+        name: "A Customer".to_owned(),
+        phone: None,
+        roles: vec!["CUSTOMER".to_owned()],
+        active: true,
+        registered_at: noon(),
+        updated_at: noon(),
+        version: 1,
+        position: 1,
+    };
+    assert!(row(&shop, id).await == registered);
+
+    let later = noon() + TimeDelta::days(1);
+    clock.set(later);
+    for command in [
+        UserCommand::ChangeProfile {
+            name: "Another Name".parse::<PersonName>().unwrap().into(),
+            phone: Some("+49 40 1".parse::<Phone>().unwrap().into()),
+        },
+        UserCommand::ChangeEmail { email: "other@example.com".parse::<Email>().unwrap().into() },
+        UserCommand::ChangePassword { password_hash: "$argon2id$x".parse().unwrap() },
+        UserCommand::GrantRole { role: Role::Admin },
+        UserCommand::GrantRole { role: Role::Staff },
+        UserCommand::RevokeRole { role: Role::Admin },
+        UserCommand::Deactivate { reason: reason("left") },
+    ] {
+        shop.send::<User>(id, command).await;
+    }
+    project::<Users>(&shop).await;
+    let closed = UserRow {
+        email: "other@example.com".to_owned(),
+        name: "Another Name".to_owned(),
+        phone: Some("+49 40 1".to_owned()),
+        roles: vec!["CUSTOMER".to_owned(), "STAFF".to_owned()],
+        active: false,
+        updated_at: later,
+        version: 8,
+        position: 8,
+        ..registered
+    };
+    assert!(row(&shop, id).await == closed);
+    let printed = format!("{closed:?}");
+    assert!(!printed.contains("example.com") && !printed.contains("Another"), "personal data prints: {printed}");
+
+    shop.send::<User>(id, UserCommand::Reactivate).await;
+    let no_phone = UserCommand::ChangeProfile { name: "Another Name".parse::<PersonName>().unwrap().into(), phone: None };
+    shop.send::<User>(id, no_phone).await;
+    project::<Users>(&shop).await;
+    assert!(row(&shop, id).await == UserRow { active: true, phone: None, version: 10, position: 10, ..closed });
+    shop.finish().await;
+}
+
+#[tokio::test]
+async fn pages_are_newest_first() {
+    let clock = Arc::new(ManualClock::at(noon()));
+    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let mut registered = Vec::new();
+    for n in 0..7 {
+        let at = noon() + TimeDelta::minutes(n / 2);
+        clock.set(at);
+        registered.push((at, shop.customer().await.to_string()));
+    }
+    project::<Users>(&shop).await;
+    registered.sort_unstable();
+    registered.reverse();
+    let mut found: Vec<UserRow> = Vec::new();
+    loop {
+        let after = found.last().map(|row| (row.registered_at, row.id.clone()));
+        let after = after.as_ref().map(|(at, id)| (*at, id.as_str()));
+        let page = users::list(&shop.pool, after, 3).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    let found: Vec<_> = found.into_iter().map(|row| (row.registered_at, row.id)).collect();
+    assert_eq!(found, registered);
+    shop.finish().await;
+}
