@@ -54,4 +54,4 @@ gen: ## write what is generated and committed: .sqlx/ and schema.graphql
 	cp target/schema.graphql schema.graphql
 
 bench: setup ## measure, against Postgres and a plain server on this machine (8 minutes)
-	scripts/with-servers cargo bench --profile dist -p kontor-tests
+	scripts/with-servers cargo run --profile dist -p kontor-tests --bin kontor-bench
