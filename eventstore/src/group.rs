@@ -240,3 +240,6 @@ impl Proposal {
         first_position + self.events.len() as u64 - 1
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

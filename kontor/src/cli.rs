@@ -75,6 +75,13 @@ enum Command {
         /// The aggregate's id.
         aggregate_id: String,
     },
+    /// Grants a role to a registered user: how a shop gets its first administrator.
+    GrantRole {
+        /// The user's e-mail address.
+        email: String,
+        /// `customer`, `staff` or `admin`.
+        role: String,
+    },
     /// Takes in another shop's books.
     #[command(subcommand)]
     Import(Import),
@@ -192,6 +199,7 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
         Command::Import(Import::OnlineRetail { file }) => {
             commands::import::online_retail(runtime, &file).await
         }
+        Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
         // Answered by `carry_out`.
         Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
     }

@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 pub mod events;
+pub mod grant_role;
 pub mod health;
 pub mod import;
 pub mod replay;
