@@ -317,3 +317,6 @@ fn is_outage(error: &sqlx::Error) -> bool {
                     .any(|class| code.starts_with(class))
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,6 @@ pub async fn online_retail(runtime: &Runtime, file: &Path, options: Options) -> 
     let taken = run::run(runtime, &entries, &plan, &options).await?;
     reconcile::reconcile(runtime, &entries, &plan, taken).await
 }
+
+#[cfg(test)]
+mod tests;

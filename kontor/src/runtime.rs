@@ -118,22 +118,13 @@ impl Runtime {
         ));
     }
 
-    /// Has Ctrl-C and SIGTERM cancel [`Self::stop`].
-    ///
-    /// # Errors
-    /// When the machine gives no signal handlers.
-    pub fn stop_on_signal(&self) -> Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    /// Has `signal` cancel [`Self::stop`].
+    pub fn stop_on(&self, signal: CancellationToken) {
         let stop = self.stop.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            signal.cancelled().await;
             stop.cancel();
         });
-        Ok(())
     }
 
     /// Ends everything that follows the log, cleanly.
@@ -144,6 +135,27 @@ impl Runtime {
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
         self.store.pool().close().await;
     }
+}
+
+/// Cancelled at Ctrl-C, SIGTERM, or when the terminal goes away.
+///
+/// # Errors
+/// When the machine gives no signal handlers.
+pub fn told_to_stop() -> Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let told = CancellationToken::new();
+    let tell = told.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+        tell.cancel();
+    });
+    Ok(told)
 }
 
 async fn connect(database_url: &str) -> Result<PgPool> {

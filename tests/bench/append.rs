@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use kontor::terminal::say;
 use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{CqrsFramework, Query};
+use kontor::terminal::say;
 use kontor_domain::{Money, Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, Clock, CommandContext, Ids, Store, SystemClock, schema};
 use postgres_es::PostgresEventRepository;
@@ -25,7 +25,7 @@ const DURATION: Duration = Duration::from_secs(4);
 const CONNECTIONS: u32 = 24;
 
 /// pgbench, Kontor's store, and the stock framework, in turn, each on a database of its own.
-pub async fn append(admin: &str) -> Result<Vec<Measure>> {
+pub(crate) async fn append(admin: &str) -> Result<Vec<Measure>> {
     let yardstick = postgres::database(admin, "bench_yardstick").await?;
     let (mut bench, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -35,7 +35,9 @@ pub async fn append(admin: &str) -> Result<Vec<Measure>> {
         // A connection for each client, as pgbench has: with fewer it is slower.
         let pool = postgres::pool(&postgres::database(admin, "bench_stock").await?, 64).await?;
         let executed = stock(pool, DURATION).await?;
-        say(format!("  kontor {appended:.0}/s, stock framework {executed:.0}/s, pgbench {inserts:.0}/s"));
+        say(format!(
+            "  kontor {appended:.0}/s, stock framework {executed:.0}/s, pgbench {inserts:.0}/s"
+        ));
         bench.push(inserts);
         ours.push(appended);
         theirs.push(executed);
@@ -75,18 +77,28 @@ async fn kontor(pool: PgPool, duration: Duration) -> Result<f64> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
     let store = Store::open(pool, Ids::new(Arc::clone(&clock)), stop.clone()).await?;
-    let context =
-        move |store: &Store| CommandContext::new(store.ids().next().to_string(), Actor::System("bench"), clock.now());
+    let context = move |store: &Store| {
+        CommandContext::new(
+            store.ids().next().to_string(),
+            Actor::System("bench"),
+            clock.now(),
+        )
+    };
     let mut products = Vec::new();
     for number in 0..CLIENTS {
         let id = ProductId::from_ulid(store.ids().next());
-        store.create::<Product>(id, create(number)?, context(&store)).await?;
+        store
+            .create::<Product>(id, create(number)?, context(&store))
+            .await?;
         products.push(id);
     }
     let rate = rate(duration, products, move |id| {
         let (store, context) = (store.clone(), context(&store));
         async move {
-            let command = ProductCommand::ReceiveStock { quantity: Quantity::new(1)?, reference: None };
+            let command = ProductCommand::ReceiveStock {
+                quantity: Quantity::new(1)?,
+                reference: None,
+            };
             store.execute::<Product>(id, command, context).await?;
             Ok(())
         }
@@ -123,13 +135,18 @@ async fn stock(pool: PgPool, duration: Duration) -> Result<f64> {
     rate(duration, products, move |id| {
         let (framework, ids, clock) = (Arc::clone(&framework), ids.clone(), Arc::clone(&clock));
         async move {
-            let command = ProductCommand::ReceiveStock { quantity: Quantity::new(1)?, reference: None };
+            let command = ProductCommand::ReceiveStock {
+                quantity: Quantity::new(1)?,
+                reference: None,
+            };
             let metadata = HashMap::from([
                 ("command_id".to_owned(), ids.next().to_string()),
                 ("actor".to_owned(), "system:bench".to_owned()),
                 ("time".to_owned(), clock.now().to_rfc3339()),
             ]);
-            framework.execute_with_metadata(&id.to_string(), command, metadata).await?;
+            framework
+                .execute_with_metadata(&id.to_string(), command, metadata)
+                .await?;
             Ok(())
         }
     })

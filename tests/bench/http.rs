@@ -13,21 +13,24 @@ use tokio::net::TcpStream;
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// One connection, one request at a time.
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
     /// Connects.
-    pub async fn connect(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(4096),
+        })
     }
 
     /// Sends a whole request as it is; the body of the answer, which must be a 200 with a content length.
-    pub async fn send(&mut self, request: &[u8]) -> Result<&[u8]> {
+    pub(crate) async fn send(&mut self, request: &[u8]) -> Result<&[u8]> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let (start, end) = loop {
@@ -51,8 +54,16 @@ impl Client {
     }
 
     /// Asks GraphQL; the `data` of the answer. Errors and refusals are failures of the bench.
-    pub async fn graphql(&mut self, token: Option<&str>, query: &str, variables: Value) -> Result<Value> {
-        let request = post(token, &json!({ "query": query, "variables": variables }).to_string());
+    pub(crate) async fn graphql(
+        &mut self,
+        token: Option<&str>,
+        query: &str,
+        variables: Value,
+    ) -> Result<Value> {
+        let request = post(
+            token,
+            &json!({ "query": query, "variables": variables }).to_string(),
+        );
         let answer = self.send(&request).await?;
         check(answer)?;
         let mut answer: Value = serde_json::from_slice(answer)?;
@@ -61,8 +72,10 @@ impl Client {
 }
 
 /// A `POST /graphql`, ready to be sent.
-pub fn post(token: Option<&str>, body: &str) -> Vec<u8> {
-    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+pub(crate) fn post(token: Option<&str>, body: &str) -> Vec<u8> {
+    let authorization = token
+        .map(|token| format!("authorization: Bearer {token}\r\n"))
+        .unwrap_or_default();
     format!(
         "POST /graphql HTTP/1.1\r\nhost: bench\r\naccept: application/graphql-response+json\r\n{authorization}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -72,12 +85,12 @@ pub fn post(token: Option<&str>, body: &str) -> Vec<u8> {
 }
 
 /// A `GET`, ready to be sent.
-pub fn get(path: &str) -> Vec<u8> {
+pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes()
 }
 
 /// Fails on an answer with errors, or with a refusal: no measure counts those.
-pub fn check(answer: &[u8]) -> Result<()> {
+pub(crate) fn check(answer: &[u8]) -> Result<()> {
     let failed = find(answer, br#""errors":"#).is_some();
     let refused = find(answer, br#""userErrors":[{"#).is_some();
     if failed || refused {
@@ -88,7 +101,7 @@ pub fn check(answer: &[u8]) -> Result<()> {
 
 /// When to stop asking.
 #[derive(Clone, Copy)]
-pub enum Until {
+pub(crate) enum Until {
     /// When so many requests have been sent.
     Sent(u64),
     /// After so long.
@@ -97,24 +110,24 @@ pub enum Until {
 
 /// What a load came to.
 #[derive(Clone, Copy)]
-pub struct Load {
+pub(crate) struct Load {
     /// Requests that were answered well.
-    pub answered: u64,
+    pub(crate) answered: u64,
     /// From the first request to the last answer.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Load {
     /// Answers a second.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.answered as f64 / self.took.as_secs_f64()
     }
 }
 
 /// Asks over so many connections at once, each with the next request as soon as the last one is answered. `request`
 /// writes the n-th request into an empty buffer; answers must pass [`check`].
-pub async fn load(
+pub(crate) async fn load(
     address: SocketAddr,
     connections: usize,
     until: Until,
@@ -152,7 +165,10 @@ pub async fn load(
     for task in tasks {
         answered += task.await??;
     }
-    Ok(Load { answered, took: started.elapsed() })
+    Ok(Load {
+        answered,
+        took: started.elapsed(),
+    })
 }
 
 fn content_length(head: &[u8]) -> Result<usize> {
@@ -161,7 +177,8 @@ fn content_length(head: &[u8]) -> Result<usize> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim())
     });
-    line.and_then(|value| value.parse().ok()).context("an answer without content-length")
+    line.and_then(|value| value.parse().ok())
+        .context("an answer without content-length")
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -13,8 +13,10 @@ use crate::report::{Measure, Target};
 use crate::{postgres, server};
 
 /// `kontor import online-retail` of the unpacked file, from an empty database to its reconciliation.
-pub async fn import(admin: &str, file: &Path) -> Result<Measure> {
-    let lines = BufReader::new(File::open(file).context("the online-retail file")?).split(b'\n').count();
+pub(crate) async fn import(admin: &str, file: &Path) -> Result<Measure> {
+    let lines = BufReader::new(File::open(file).context("the online-retail file")?)
+        .split(b'\n')
+        .count();
     let url = postgres::database(admin, "bench_import").await?;
     let started = Instant::now();
     let output = Command::new(server::kontor()?)

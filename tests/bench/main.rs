@@ -48,21 +48,33 @@ fn main() -> ExitCode {
 }
 
 fn plain_axum() -> Result<()> {
-    Builder::new_multi_thread().enable_all().build()?.block_on(product::plain())
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(product::plain())
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
-    let (parts, files): (Vec<&str>, Vec<&str>) =
-        arguments.iter().map(String::as_str).partition(|it| PARTS.contains(it));
+    let (parts, files): (Vec<&str>, Vec<&str>) = arguments
+        .iter()
+        .map(String::as_str)
+        .partition(|it| PARTS.contains(it));
     let parts = if parts.is_empty() { PARTS.to_vec() } else { parts };
-    let file = files.first().map(PathBuf::from).or_else(|| std::env::var_os("ONLINE_RETAIL_CSV").map(PathBuf::from));
-    let admin = std::env::var("DATABASE_URL").context("DATABASE_URL; start the bench with scripts/with-servers")?;
+    let file = files
+        .first()
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("ONLINE_RETAIL_CSV").map(PathBuf::from));
+    let admin =
+        std::env::var("DATABASE_URL").context("DATABASE_URL; start the bench with scripts/with-servers")?;
     std::env::var("REDIS_URL").context("REDIS_URL; start the bench with scripts/with-servers")?;
     allow_files()?;
 
     let started = Instant::now();
     let (mut measures, mut failures) = (Vec::new(), 0);
-    let names = parts.into_iter().map(|part| (part, None)).chain(file.map(|file| ("import", Some(file))));
+    let names = parts
+        .into_iter()
+        .map(|part| (part, None))
+        .chain(file.map(|file| ("import", Some(file))));
     for (part, file) in names {
         say(format!("{part} ({} s)", started.elapsed().as_secs()));
         match measure(part, &admin, file) {
@@ -79,7 +91,11 @@ fn bench(arguments: &[String]) -> Result<()> {
     }
     let judged: Vec<bool> = measures.iter().filter_map(Measure::met).collect();
     let met = judged.iter().filter(|met| **met).count();
-    say(format!("\n{met} of {} targets met, in {} s", judged.len(), started.elapsed().as_secs()));
+    say(format!(
+        "\n{met} of {} targets met, in {} s",
+        judged.len(),
+        started.elapsed().as_secs()
+    ));
     if failures > 0 {
         bail!("{failures} parts could not be measured");
     }
@@ -89,7 +105,10 @@ fn bench(arguments: &[String]) -> Result<()> {
 fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure>> {
     if part == "append" {
         // In this process, so on a runtime as Kontor's own.
-        return Builder::new_multi_thread().enable_all().build()?.block_on(append::append(admin));
+        return Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(append::append(admin));
     }
     // Everywhere else this process is the load, on one thread, and Kontor is another process.
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -110,8 +129,14 @@ fn allow_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|files| files < FILES) {
         let current = limit.maximum.map_or(FILES, |most| most.min(FILES));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })
-            .context("the limit on open files")?;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(current),
+                maximum: limit.maximum,
+            },
+        )
+        .context("the limit on open files")?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use kontor::terminal::say;
 
 use crate::http::{Until, load};
 use crate::postgres;
-use crate::report::{Measure, Target, megabytes, median};
+use crate::report::{Measure, Target, median, megabytes};
 use crate::shop::{Shop, now};
 
 const CLIENTS: usize = 64;
@@ -20,7 +20,7 @@ const DURATION: Duration = Duration::from_secs(5);
 const ORDERS: u64 = 8_000;
 
 /// `placeOrder` accepted, beside pgbench on the same server, in turn.
-pub async fn accepted(admin: &str) -> Result<Measure> {
+pub(crate) async fn accepted(admin: &str) -> Result<Measure> {
     let shop = Shop::open(&postgres::database(admin, "bench_accepted").await?).await?;
     let yardstick = postgres::database(admin, "bench_yardstick").await?;
     let products = shop.stock("spread", PRODUCTS, PIECES).await?;
@@ -28,10 +28,14 @@ pub async fn accepted(admin: &str) -> Result<Measure> {
     for round in 0..ROUNDS {
         bench.push(postgres::pgbench(&yardstick, DURATION).await?);
         let (since, cpu) = (now(), shop.server.cpu()?);
-        let placed =
-            load(shop.server.address, CLIENTS, Until::Elapsed(DURATION), shop.order(&format!("r{round}"), products.clone()))
-                .await?;
-        let busy = shop.server.cpu()? - cpu;
+        let placed = load(
+            shop.server.address,
+            CLIENTS,
+            Until::Elapsed(DURATION),
+            shop.order(&format!("r{round}"), products.clone()),
+        )
+        .await?;
+        let busy = shop.server.cpu()?.saturating_sub(cpu);
         let (confirmed, waited) = (shop.count(since, "CONFIRMED").await?, Instant::now());
         shop.confirmed(since, placed.answered).await?;
         ends.push(waited.elapsed().as_secs_f64());
@@ -63,7 +67,7 @@ pub async fn accepted(admin: &str) -> Result<Measure> {
 }
 
 /// Orders confirmed, end to end: all of one product, and spread over a thousand, in turn, each on fresh stock.
-pub async fn hot(admin: &str) -> Result<Measure> {
+pub(crate) async fn hot(admin: &str) -> Result<Measure> {
     let shop = Shop::open(&postgres::database(admin, "bench_hot").await?).await?;
     let (mut one, mut spread) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -71,7 +75,13 @@ pub async fn hot(admin: &str) -> Result<Measure> {
             let name = format!("{name}-{round}");
             let products = shop.stock(&name, products, PIECES).await?;
             let (since, started) = (now(), Instant::now());
-            load(shop.server.address, CLIENTS, Until::Sent(ORDERS), shop.order(&name, products)).await?;
+            load(
+                shop.server.address,
+                CLIENTS,
+                Until::Sent(ORDERS),
+                shop.order(&name, products),
+            )
+            .await?;
             let accepted = started.elapsed();
             shop.confirmed(since, ORDERS).await?;
             #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]

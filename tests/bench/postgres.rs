@@ -9,26 +9,41 @@ use tokio::process::Command;
 
 /// The programs of the server under test.
 fn program(name: &str) -> String {
-    std::env::var("KONTOR_TEST_POSTGRES_BIN").map_or_else(|_| name.to_owned(), |folder| format!("{folder}/{name}"))
+    std::env::var("KONTOR_TEST_POSTGRES_BIN")
+        .map_or_else(|_| name.to_owned(), |folder| format!("{folder}/{name}"))
 }
 
 /// A new, empty database on the server of `admin`; its URL.
-pub async fn database(admin: &str, name: &str) -> Result<String> {
-    let mut connection = PgConnection::connect(admin).await.context("the bench's Postgres")?;
-    connection.execute(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)").as_str()).await?;
-    connection.execute(format!("CREATE DATABASE {name}").as_str()).await?;
-    let (server, query) = admin.split_once('?').map_or((admin, None), |(server, query)| (server, Some(query)));
+pub(crate) async fn database(admin: &str, name: &str) -> Result<String> {
+    let mut connection = PgConnection::connect(admin)
+        .await
+        .context("the bench's Postgres")?;
+    connection
+        .execute(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)").as_str())
+        .await?;
+    connection
+        .execute(format!("CREATE DATABASE {name}").as_str())
+        .await?;
+    let (server, query) = admin
+        .split_once('?')
+        .map_or((admin, None), |(server, query)| (server, Some(query)));
     let (server, _) = server.rsplit_once('/').context("a database URL has a path")?;
-    Ok(query.map_or_else(|| format!("{server}/{name}"), |query| format!("{server}/{name}?{query}")))
+    Ok(query.map_or_else(
+        || format!("{server}/{name}"),
+        |query| format!("{server}/{name}?{query}"),
+    ))
 }
 
 /// A pool of so many connections.
-pub async fn pool(url: &str, connections: u32) -> Result<PgPool> {
-    Ok(PgPoolOptions::new().max_connections(connections).connect(url).await?)
+pub(crate) async fn pool(url: &str, connections: u32) -> Result<PgPool> {
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .connect(url)
+        .await?)
 }
 
 /// One-row insert transactions a second, 64 clients, prepared, by pgbench. The row is an event's.
-pub async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
+pub(crate) async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
     let mut connection = PgConnection::connect(url).await?;
     connection
         .execute(
@@ -48,7 +63,18 @@ pub async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
          \"actor\":\"system-bench\",\"time\":\"2026-01-01T00.00.00.000000Z\"}');\n",
     )?;
     let output = Command::new(program("pgbench"))
-        .args(["-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", &duration.as_secs().to_string(), "-f"])
+        .args([
+            "-n",
+            "-M",
+            "prepared",
+            "-c",
+            "64",
+            "-j",
+            "2",
+            "-T",
+            &duration.as_secs().to_string(),
+            "-f",
+        ])
         .arg(&script)
         .arg(url)
         .stderr(Stdio::piped())
@@ -57,15 +83,21 @@ pub async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
         .context("pgbench")?;
     std::fs::remove_file(&script)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let Some(rate) = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok()) else {
+    let Some(rate) = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
+    else {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("pgbench said: {}", said.lines().find(|line| line.contains("error:")).unwrap_or(&text));
+        bail!(
+            "pgbench said: {}",
+            said.lines().find(|line| line.contains("error:")).unwrap_or(&text)
+        );
     };
     Ok(rate)
 }
 
 /// How long psql takes to COPY the events to /dev/null.
-pub async fn copy_out(url: &str) -> Result<Duration> {
+pub(crate) async fn copy_out(url: &str) -> Result<Duration> {
     let started = Instant::now();
     let status = Command::new(program("psql"))
         .args(["-q", "-d", url, "-c", "\\copy events TO '/dev/null'"])

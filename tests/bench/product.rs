@@ -31,7 +31,7 @@ const QUERY: &str = "query Product($id: ID!) { product(id: $id) { id name sku de
 
 /// The answer, as a struct.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     data: Data,
 }
 
@@ -60,13 +60,15 @@ struct Price {
 
 /// The plain server: reads the answers it is to give from standard input, one a line, keeps them in memory by id, and
 /// serialises one for each request. Runs until it is killed.
-pub async fn plain() -> Result<()> {
+pub(crate) async fn plain() -> Result<()> {
     let mut answers = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let answer: Answer = serde_json::from_str(&line?)?;
         answers.insert(answer.data.product.id.clone(), answer);
     }
-    let router = Router::new().route("/product/{id}", get(answer)).with_state(Arc::new(answers));
+    let router = Router::new()
+        .route("/product/{id}", get(answer))
+        .with_state(Arc::new(answers));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     say(format!("http://{}", listener.local_addr()?));
     // As Kontor does it.
@@ -85,10 +87,15 @@ async fn answer(
 }
 
 /// Processor time of the server per request, in turn.
-pub async fn product(admin: &str) -> Result<Measure> {
+pub(crate) async fn product(admin: &str) -> Result<Measure> {
     let shop = Shop::open(&postgres::database(admin, "bench_product").await?).await?;
     let ids = shop.stock("looked-at", PRODUCTS, 100).await?;
-    let ask = |id: &str| post(None, &format!(r#"{{"query":"{QUERY}","variables":{{"id":"{id}"}},"operationName":"Product"}}"#));
+    let ask = |id: &str| {
+        post(
+            None,
+            &format!(r#"{{"query":"{QUERY}","variables":{{"id":"{id}"}},"operationName":"Product"}}"#),
+        )
+    };
     let mut client = Client::connect(shop.server.address).await?;
     let mut answers = String::new();
     for id in &ids {
@@ -102,19 +109,31 @@ pub async fn product(admin: &str) -> Result<Measure> {
     let plain = Server::start(command, &answers)?;
     let last = ids.last().context("a product")?;
     let said = client.send(&ask(last)).await?;
-    if said != Client::connect(plain.address).await?.send(&http::get(&format!("/product/{last}"))).await? {
+    if said
+        != Client::connect(plain.address)
+            .await?
+            .send(&http::get(&format!("/product/{last}")))
+            .await?
+    {
         bail!("the plain server says something else");
     }
 
     let asked: Arc<[Vec<u8>]> = ids.iter().map(|id| ask(id)).collect();
-    let got: Arc<[Vec<u8>]> = ids.iter().map(|id| http::get(&format!("/product/{id}"))).collect();
+    let got: Arc<[Vec<u8>]> = ids
+        .iter()
+        .map(|id| http::get(&format!("/product/{id}")))
+        .collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     // The first round only warms both up.
     for round in 0..=ROUNDS {
         let kontor = cost(&shop.server, &asked).await?;
         let axum = cost(&plain, &got).await?;
         if round > 0 {
-            say(format!("  {:.1} µs, plain axum {:.1} µs", micros(kontor), micros(axum)));
+            say(format!(
+                "  {:.1} µs, plain axum {:.1} µs",
+                micros(kontor),
+                micros(axum)
+            ));
             ours.push(micros(kontor));
             theirs.push(micros(axum));
         }
@@ -134,12 +153,17 @@ pub async fn product(admin: &str) -> Result<Measure> {
 async fn cost(server: &Server, requests: &Arc<[Vec<u8>]>) -> Result<Duration> {
     let requests = Arc::clone(requests);
     let before = server.cpu()?;
-    load(server.address, CONNECTIONS, Until::Sent(REQUESTS), move |number, request| {
-        let place = usize::try_from(number).unwrap_or(0) % requests.len();
-        request.extend_from_slice(&requests[place]);
-    })
+    load(
+        server.address,
+        CONNECTIONS,
+        Until::Sent(REQUESTS),
+        move |number, request| {
+            let place = usize::try_from(number).unwrap_or(0) % requests.len();
+            request.extend_from_slice(&requests[place]);
+        },
+    )
     .await?;
-    Ok((server.cpu()? - before) / u32::try_from(REQUESTS)?)
+    Ok(server.cpu()?.saturating_sub(before) / u32::try_from(REQUESTS)?)
 }
 
 fn micros(duration: Duration) -> f64 {

@@ -15,7 +15,7 @@ const EVENTS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
 
 /// `kontor replay --view all` and psql's COPY to /dev/null, in turn, whole processes both.
-pub async fn replay(admin: &str) -> Result<Measure> {
+pub(crate) async fn replay(admin: &str) -> Result<Measure> {
     let url = postgres::database(admin, "bench_replay").await?;
     let pool = postgres::pool(&url, 2).await?;
     schema::migrate(&pool).await?;
@@ -25,7 +25,10 @@ pub async fn replay(admin: &str) -> Result<Measure> {
     // So that neither pays for what the first reader of fresh rows has to tidy up.
     connection.execute("VACUUM (ANALYZE) events").await?;
     connection.execute("CHECKPOINT").await?;
-    say(format!("  {events} events of {orders} orders written in {:.0} s", started.elapsed().as_secs_f64()));
+    say(format!(
+        "  {events} events of {orders} orders written in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
     postgres::copy_out(&url).await?;
     let (mut replayed, mut copied) = (Vec::new(), Vec::new());
     #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
@@ -47,7 +50,9 @@ pub async fn replay(admin: &str) -> Result<Measure> {
         replayed.push(replay);
         copied.push(copy);
     }
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&pool).await?;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(&pool)
+        .await?;
     if rows.unsigned_abs() != orders {
         bail!("{orders} orders were placed, and the view has {rows}");
     }

@@ -18,17 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICKS_PER_SECOND: u64 = 100;
 
 /// A server that runs.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Held open: a process that cannot write its last words fails.
     _stdout: BufReader<ChildStdout>,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Server {
     /// `kontor run` on a database, with its sample data, ready.
-    pub async fn kontor(database_url: &str) -> Result<Self> {
+    pub(crate) async fn kontor(database_url: &str) -> Result<Self> {
         let mut command = Command::new(kontor()?);
         command
             .args(["run", "--sample-data"])
@@ -47,9 +47,17 @@ impl Server {
     }
 
     /// Starts a process that says `http://` and its address when it listens. `input` is what it reads before.
-    pub fn start(mut command: Command, input: &str) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("a server to measure")?;
-        child.stdin.take().context("its input")?.write_all(input.as_bytes())?;
+    pub(crate) fn start(mut command: Command, input: &str) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("a server to measure")?;
+        child
+            .stdin
+            .take()
+            .context("its input")?
+            .write_all(input.as_bytes())?;
         let mut stdout = BufReader::new(child.stdout.take().context("its output")?);
         let mut line = String::new();
         let address = loop {
@@ -61,11 +69,15 @@ impl Server {
                 break address.trim().parse().context("the server's address")?;
             }
         };
-        Ok(Self { child, _stdout: stdout, address })
+        Ok(Self {
+            child,
+            _stdout: stdout,
+            address,
+        })
     }
 
     /// An access token of one of the sample accounts.
-    pub async fn log_in(&self, email: &str) -> Result<String> {
+    pub(crate) async fn log_in(&self, email: &str) -> Result<String> {
         let answer = Client::connect(self.address)
             .await?
             .graphql(
@@ -74,28 +86,39 @@ impl Server {
                 json!({ "input": { "email": email, "password": PASSWORD } }),
             )
             .await?;
-        answer["logIn"]["token"].as_str().map(ToOwned::to_owned).context("a token")
+        answer["logIn"]["token"]
+            .as_str()
+            .map(ToOwned::to_owned)
+            .context("a token")
     }
 
     /// Processor time it has used, in user and kernel mode, all threads.
-    pub fn cpu(&self) -> Result<Duration> {
+    pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(self.proc("stat"))?;
         // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
         let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|it| it.parse::<u64>().ok())
+            .sum();
         Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
     /// Bytes it has in memory.
-    pub fn resident(&self) -> Result<u64> {
+    pub(crate) fn resident(&self) -> Result<u64> {
         let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
     }
 
     /// [`Self::resident`] once it has stayed the same for two seconds, give or take half a percent.
-    pub async fn settled(&self) -> Result<u64> {
+    pub(crate) async fn settled(&self) -> Result<u64> {
         let (mut last, mut since, started) = (self.resident()?, Instant::now(), Instant::now());
         while since.elapsed() < Duration::from_secs(2) && started.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -108,7 +131,7 @@ impl Server {
     }
 
     /// Ends it as an operator would.
-    pub fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let started = Instant::now();
@@ -135,10 +158,13 @@ impl Drop for Server {
 }
 
 /// The `kontor` that was built with this bench.
-pub fn kontor() -> Result<PathBuf> {
+pub(crate) fn kontor() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("kontor");
     if !program.is_file() {
-        bail!("{} is not there; build it with the bench, as `make bench` does", program.display());
+        bail!(
+            "{} is not there; build it with the bench, as `make bench` does",
+            program.display()
+        );
     }
     Ok(program)
 }

@@ -18,38 +18,45 @@ use crate::server::Server;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Products made at the same time.
 const CONCURRENCY: usize = 32;
+const CREATE: &str = "mutation($input: CreateProductInput!) { createProduct(input: $input) { \
+                      productId userErrors { ... on UserError { code message } } } }";
 const PLACE: &str = "mutation Place($input: PlaceOrderInput!) { placeOrder(input: $input) { orderId position \
                      userErrors { ... on UserError { code message path } } } }";
 
 /// A shop that is open.
-pub struct Shop {
+pub(crate) struct Shop {
     /// Kontor.
-    pub server: Server,
+    pub(crate) server: Server,
     /// Its database, to look at from outside.
-    pub pool: PgPool,
+    pub(crate) pool: PgPool,
     /// An access token of a customer.
-    pub customer: Arc<str>,
+    pub(crate) customer: Arc<str>,
     /// An access token of the staff.
-    pub staff: Arc<str>,
+    pub(crate) staff: Arc<str>,
 }
 
 /// The present moment, by the clock that Kontor's events are dated with.
-pub fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     SystemClock.now()
 }
 
 impl Shop {
     /// A shop on a database, which may be an empty one.
-    pub async fn open(database_url: &str) -> Result<Self> {
+    pub(crate) async fn open(database_url: &str) -> Result<Self> {
         let server = Server::kontor(database_url).await?;
         let pool = postgres::pool(database_url, 4).await?;
         let customer = server.log_in("customer@example.com").await?.into();
         let staff = server.log_in("staff@example.com").await?.into();
-        Ok(Self { server, pool, customer, staff })
+        Ok(Self {
+            server,
+            pool,
+            customer,
+            staff,
+        })
     }
 
     /// New products with so many pieces each; their ids.
-    pub async fn stock(&self, name: &str, products: usize, pieces: u32) -> Result<Vec<String>> {
+    pub(crate) async fn stock(&self, name: &str, products: usize, pieces: u32) -> Result<Vec<String>> {
         let ids: Vec<Result<String>> = futures::stream::iter(0..products)
             .map(|number| self.product(format!("{name}-{number}"), pieces))
             .buffer_unordered(CONCURRENCY)
@@ -63,41 +70,43 @@ impl Shop {
     async fn product(&self, sku: String, pieces: u32) -> Result<String> {
         let mut client = Client::connect(self.server.address).await?;
         let create = json!({ "input": {
-            "idempotencyKey": format!("create-{sku}"), "sku": sku, "name": format!("Product {sku}"), "category": "bench",
+            "idempotencyKey": format!("create-{sku}"), "sku": sku, "name": format!("Product {sku}"),
             "description": "Made to be measured: of no use, in any colour, and always in stock.",
-            "price": { "amountMinor": 1_250, "currency": "GBP" },
+            "category": "bench", "price": { "amountMinor": 1_250, "currency": "GBP" },
         } });
-        let created = client
-            .graphql(
-                Some(&self.staff),
-                "mutation($input: CreateProductInput!) { createProduct(input: $input) { productId userErrors { __typename } } }",
-                create,
-            )
-            .await?;
-        let id = created["createProduct"]["productId"].as_str().context("a product's id")?.to_owned();
-        let receive = json!({ "input": { "idempotencyKey": format!("receive-{sku}"), "productId": id, "quantity": pieces } });
-        client
-            .graphql(
-                Some(&self.staff),
-                "mutation($input: ReceiveStockInput!) { receiveStock(input: $input) { position userErrors { __typename } } }",
-                receive,
-            )
-            .await?;
+        let created = client.graphql(Some(&self.staff), CREATE, create).await?;
+        let id = created["createProduct"]["productId"]
+            .as_str()
+            .context("a product's id")?
+            .to_owned();
+        let key = format!("receive-{sku}");
+        self.change(
+            "receiveStock",
+            json!({ "idempotencyKey": key, "productId": id, "quantity": pieces }),
+        )
+        .await?;
         Ok(id)
     }
 
-    /// Changes an order, as staff.
-    pub async fn change(&self, mutation: &str, input_type: &str, input: Value) -> Result<()> {
+    /// Sends a mutation, as staff. Its input is of the type that is called like it.
+    pub(crate) async fn change(&self, mutation: &str, input: Value) -> Result<Value> {
+        let input_type = format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..]);
         let query = format!(
-            "mutation($input: {input_type}!) {{ {mutation}(input: $input) {{ position userErrors {{ ... on UserError {{ code message }} }} }} }}"
+            "mutation($input: {input_type}!) {{ {mutation}(input: $input) {{ \
+             position userErrors {{ ... on UserError {{ code message }} }} }} }}"
         );
         let mut client = Client::connect(self.server.address).await?;
-        client.graphql(Some(&self.staff), &query, json!({ "input": input })).await?;
-        Ok(())
+        client
+            .graphql(Some(&self.staff), &query, json!({ "input": input }))
+            .await
     }
 
     /// Writes the n-th request of the series `key`: an order of one piece of one of the products, in turn.
-    pub fn order(&self, key: &str, products: Vec<String>) -> impl Fn(u64, &mut Vec<u8>) + Send + Sync + 'static {
+    pub(crate) fn order(
+        &self,
+        key: &str,
+        products: Vec<String>,
+    ) -> impl Fn(u64, &mut Vec<u8>) + Send + Sync + 'static {
         let (key, token) = (key.to_owned(), Arc::clone(&self.customer));
         move |number, request| {
             let place = usize::try_from(number).unwrap_or(0) % products.len();
@@ -107,7 +116,7 @@ impl Shop {
     }
 
     /// Waits until so many orders placed since then are confirmed in the view; fails if one is rejected.
-    pub async fn confirmed(&self, since: DateTime<Utc>, orders: u64) -> Result<()> {
+    pub(crate) async fn confirmed(&self, since: DateTime<Utc>, orders: u64) -> Result<()> {
         let started = Instant::now();
         loop {
             let confirmed = self.count(since, "CONFIRMED").await?;
@@ -122,17 +131,18 @@ impl Shop {
     }
 
     /// Orders placed since then that are in this status.
-    pub async fn count(&self, since: DateTime<Utc>, status: &str) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = $1 AND placed_at >= $2")
-            .bind(status)
-            .bind(since)
-            .fetch_one(&self.pool)
-            .await?;
+    pub(crate) async fn count(&self, since: DateTime<Utc>, status: &str) -> Result<u64> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = $1 AND placed_at >= $2")
+                .bind(status)
+                .bind(since)
+                .fetch_one(&self.pool)
+                .await?;
         Ok(count.unsigned_abs())
     }
 
     /// Waits until everybody has come to the head of the log, and nobody adds to it.
-    pub async fn caught_up(&self) -> Result<()> {
+    pub(crate) async fn caught_up(&self) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let behind: bool = sqlx::query_scalar(
@@ -149,7 +159,7 @@ impl Shop {
     }
 
     /// What never may be: a product that promises more than it has, or another number of pieces than its orders hold.
-    pub async fn never_oversold(&self) -> Result<()> {
+    pub(crate) async fn never_oversold(&self) -> Result<()> {
         self.caught_up().await?;
         let wrong: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM products p
@@ -167,7 +177,7 @@ impl Shop {
 }
 
 /// The body of a request that orders so many pieces of one product.
-pub fn order(key: &str, product: &str, pieces: u32) -> String {
+pub(crate) fn order(key: &str, product: &str, pieces: u32) -> String {
     format!(
         r#"{{"query":"{PLACE}","variables":{{"input":{{"idempotencyKey":"{key}","items":[{{"productId":"{product}","quantity":{pieces}}}],"shippingAddress":{{"recipient":"A Customer","line1":"1 Quay","city":"Harbour","postalCode":"20457","country":"DE"}}}}}},"operationName":"Place"}}"#
     )

@@ -11,11 +11,14 @@ const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
+const MASKED: u8 = 0x80;
+const IN_TWO_BYTES: u8 = 0x7e;
+const IN_EIGHT_BYTES: u8 = 0x7f;
 /// Of most messages here, a third.
 const BUFFER: usize = 1024;
 
 /// One socket with one subscription.
-pub struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// Bytes of the buffer that were handed out already.
@@ -24,7 +27,12 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a socket and subscribes.
-    pub async fn subscribe(address: SocketAddr, token: &str, query: &str, variables: Value) -> Result<Self> {
+    pub(crate) async fn subscribe(
+        address: SocketAddr,
+        token: &str,
+        query: &str,
+        variables: Value,
+    ) -> Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let upgrade = format!(
@@ -33,14 +41,19 @@ impl Socket {
              sec-websocket-protocol: graphql-transport-ws\r\nauthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(upgrade.as_bytes()).await?;
-        let mut socket = Self { stream, buffer: Vec::with_capacity(BUFFER), used: 0 };
+        let mut socket = Self {
+            stream,
+            buffer: Vec::with_capacity(BUFFER),
+            used: 0,
+        };
         socket.upgraded().await?;
         socket.write(TEXT, br#"{"type":"connection_init"}"#).await?;
         let acknowledged = socket.next().await?;
         if !acknowledged.windows(14).any(|window| window == b"connection_ack") {
             bail!("the server said {}", String::from_utf8_lossy(acknowledged));
         }
-        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": variables } });
+        let subscribe =
+            json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": variables } });
         socket.write(TEXT, subscribe.to_string().as_bytes()).await?;
         Ok(socket)
     }
@@ -59,7 +72,7 @@ impl Socket {
     }
 
     /// The next message; answers pings on the way.
-    pub async fn next(&mut self) -> Result<&[u8]> {
+    pub(crate) async fn next(&mut self) -> Result<&[u8]> {
         loop {
             let (opcode, start, end) = loop {
                 if let Some(frame) = frame(&self.buffer, self.used) {
@@ -77,7 +90,10 @@ impl Socket {
                     let payload = self.buffer[start..end].to_vec();
                     self.write(PONG, &payload).await?;
                 }
-                CLOSE => bail!("the server closed: {}", String::from_utf8_lossy(&self.buffer[start..end])),
+                CLOSE => bail!(
+                    "the server closed: {}",
+                    String::from_utf8_lossy(&self.buffer[start..end])
+                ),
                 other => bail!("a frame of kind {other}"),
             }
         }
@@ -94,9 +110,9 @@ impl Socket {
     async fn write(&mut self, opcode: u8, payload: &[u8]) -> Result<()> {
         let mut frame = vec![0x80 | opcode];
         match u16::try_from(payload.len())? {
-            length @ 0..=125 => frame.push(0x80 | length.to_be_bytes()[1]),
+            length @ 0..=125 => frame.push(MASKED | length.to_be_bytes()[1]),
             length => {
-                frame.push(0x80 | 126);
+                frame.push(MASKED | IN_TWO_BYTES);
                 frame.extend(length.to_be_bytes());
             }
         }
@@ -110,9 +126,15 @@ impl Socket {
 /// The frame at `at`, if it is there in full: its kind, and from where to where its payload reaches.
 fn frame(buffer: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     let (first, second) = (*buffer.get(at)?, *buffer.get(at + 1)?);
-    let (start, length) = match second & 0x7f {
-        126 => (at + 4, usize::from(u16::from_be_bytes(buffer.get(at + 2..at + 4)?.try_into().ok()?))),
-        127 => (at + 10, usize::try_from(u64::from_be_bytes(buffer.get(at + 2..at + 10)?.try_into().ok()?)).ok()?),
+    let (start, length) = match second & !MASKED {
+        IN_TWO_BYTES => (
+            at + 4,
+            usize::from(u16::from_be_bytes(buffer.get(at + 2..at + 4)?.try_into().ok()?)),
+        ),
+        IN_EIGHT_BYTES => (
+            at + 10,
+            usize::try_from(u64::from_be_bytes(buffer.get(at + 2..at + 10)?.try_into().ok()?)).ok()?,
+        ),
         length => (at + 2, usize::from(length)),
     };
     let end = start + length;

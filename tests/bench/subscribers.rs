@@ -32,21 +32,30 @@ const RETURNS: u32 = 200;
 const ORDERS: u32 = 120;
 /// Within which the last message must be there, for the bench to go on.
 const PATIENCE: Duration = Duration::from_secs(20);
-const ONE: &str = "subscription($id: ID!) { orderUpdates(orderId: $id) { cursor node { id status version updatedAt } } }";
+const ONE: &str =
+    "subscription($id: ID!) { orderUpdates(orderId: $id) { cursor node { id status version updatedAt } } }";
 const MINE: &str = "subscription { myOrderUpdates { cursor node { id status version updatedAt } } }";
 
 /// Memory, idle and per subscriber, and the time to the last of a thousand.
-pub async fn subscribers(admin: &str) -> Result<Vec<Measure>> {
+pub(crate) async fn subscribers(admin: &str) -> Result<Vec<Measure>> {
     let url = postgres::database(admin, "bench_subscribers").await?;
     let shop = Shop::open(&url).await?;
     let products = shop.stock("followed", 1, 1_000_000).await?;
     let product = products.first().context("a product")?.clone();
     let since = now();
-    load(shop.server.address, CONCURRENCY, Until::Sent(IDLE as u64), shop.order("idle", products)).await?;
+    load(
+        shop.server.address,
+        CONCURRENCY,
+        Until::Sent(IDLE as u64),
+        shop.order("idle", products),
+    )
+    .await?;
     shop.confirmed(since, IDLE as u64).await?;
     shop.caught_up().await?;
-    let orders: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM orders WHERE placed_at >= $1").bind(since).fetch_all(&shop.pool).await?;
+    let orders: Vec<String> = sqlx::query_scalar("SELECT id FROM orders WHERE placed_at >= $1")
+        .bind(since)
+        .fetch_all(&shop.pool)
+        .await?;
     // Started afresh: memory that placing orders has left behind would hide what subscribers take.
     shop.server.stop()?;
 
@@ -57,7 +66,11 @@ pub async fn subscribers(admin: &str) -> Result<Vec<Measure>> {
     let full = shop.server.settled().await?;
     #[expect(clippy::cast_precision_loss, reason = "a figure for people to read")]
     let each = full.saturating_sub(idle) as f64 / sockets.len() as f64 / 1e3;
-    say(format!("  with {} idle subscribers: {:.1} MB, {each:.1} kB each", sockets.len(), megabytes(full)));
+    say(format!(
+        "  with {} idle subscribers: {:.1} MB, {each:.1} kB each",
+        sockets.len(),
+        megabytes(full)
+    ));
     drop(sockets);
 
     let one = one_order(&shop, &product).await?;
@@ -71,14 +84,20 @@ pub async fn subscribers(admin: &str) -> Result<Vec<Measure>> {
             figure: one.p99.max(mine.p99),
             unit: " ms",
             target: Target::AtMost(50.0),
-            detail: format!("the worse of one order ({one}) and a customer's orders ({mine}), from the command's time"),
+            detail: format!(
+                "the worse of one order ({one}) and a customer's orders ({mine}), from the command's time"
+            ),
         },
         Measure {
             what: "memory per idle subscriber",
             figure: each,
             unit: " kB",
             target: Target::AtMost(20.0),
-            detail: format!("{IDLE} sockets, each on an order of its own: {:.1} to {:.1} MB", megabytes(idle), megabytes(full)),
+            detail: format!(
+                "{IDLE} sockets, each on an order of its own: {:.1} to {:.1} MB",
+                megabytes(idle),
+                megabytes(full)
+            ),
         },
         Measure {
             what: "resident memory of the idle process",
@@ -110,7 +129,9 @@ async fn open(shop: &Shop, query: &str, variables: impl Iterator<Item = Value>) 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, taken).await.context("the server does not count as many subscribers")??;
+    timeout(PATIENCE, taken)
+        .await
+        .context("the server does not count as many subscribers")??;
     Ok(sockets)
 }
 
@@ -118,27 +139,38 @@ async fn open(shop: &Shop, query: &str, variables: impl Iterator<Item = Value>) 
 async fn one_order(shop: &Shop, product: &str) -> Result<Times> {
     let since = now();
     let mut client = Client::connect(shop.server.address).await?;
-    let placed = client.send(&post(Some(&shop.customer), &order("many", product, RETURNS))).await?;
+    let placed = client
+        .send(&post(Some(&shop.customer), &order("many", product, RETURNS)))
+        .await?;
     check(placed)?;
     let placed: Value = serde_json::from_slice(placed)?;
-    let id = placed["data"]["placeOrder"]["orderId"].as_str().context("an order's id")?.to_owned();
+    let id = placed["data"]["placeOrder"]["orderId"]
+        .as_str()
+        .context("an order's id")?
+        .to_owned();
     shop.confirmed(since, 1).await?;
-    let ship = json!({ "idempotencyKey": "ship", "orderId": id, "trackingNumber": "TRACK-1" });
-    shop.change("shipOrder", "ShipOrderInput", ship).await?;
-    shop.change("deliverOrder", "DeliverOrderInput", json!({ "idempotencyKey": "deliver", "orderId": id })).await?;
+    let parcel = json!({ "idempotencyKey": "ship", "orderId": id, "trackingNumber": "TRACK-1" });
+    shop.change("shipOrder", parcel).await?;
+    shop.change(
+        "deliverOrder",
+        json!({ "idempotencyKey": "deliver", "orderId": id }),
+    )
+    .await?;
     shop.caught_up().await?;
 
     let sockets = open(shop, ONE, std::iter::repeat_n(json!({ "id": id }), WAITING)).await?;
     // The order as it is comes first.
     let audience = Audience::of(sockets);
     audience.heard(0).await?;
-    let from: i64 = sqlx::query_scalar("SELECT max(position) FROM events").fetch_one(&shop.pool).await?;
+    let from: i64 = sqlx::query_scalar("SELECT max(position) FROM events")
+        .fetch_one(&shop.pool)
+        .await?;
     for number in 1..=RETURNS {
         let back = json!({
             "idempotencyKey": format!("return-{number}"), "orderId": id, "items": [{ "item": 0, "quantity": 1 }],
             "refund": { "amountMinor": 1_250, "currency": "GBP" }, "reason": "not as described", "restock": false,
         });
-        shop.change("returnItems", "ReturnItemsInput", back).await?;
+        shop.change("returnItems", back).await?;
         audience.heard(usize::try_from(number)?).await?;
     }
     audience.times(shop, from, 1).await
@@ -148,10 +180,19 @@ async fn one_order(shop: &Shop, product: &str) -> Result<Times> {
 async fn all_orders(shop: &Shop, product: &str) -> Result<Times> {
     let sockets = open(shop, MINE, std::iter::repeat_n(Value::Null, WAITING)).await?;
     let audience = Audience::of(sockets);
-    let from: i64 = sqlx::query_scalar("SELECT max(position) FROM events").fetch_one(&shop.pool).await?;
+    let from: i64 = sqlx::query_scalar("SELECT max(position) FROM events")
+        .fetch_one(&shop.pool)
+        .await?;
     let mut client = Client::connect(shop.server.address).await?;
     for number in 1..=ORDERS {
-        check(client.send(&post(Some(&shop.customer), &order(&format!("mine-{number}"), product, 1))).await?)?;
+        check(
+            client
+                .send(&post(
+                    Some(&shop.customer),
+                    &order(&format!("mine-{number}"), product, 1),
+                ))
+                .await?,
+        )?;
         // Placed, and confirmed.
         audience.heard(usize::try_from(2 * number)? - 1).await?;
     }
@@ -188,7 +229,11 @@ struct Times {
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {:.1}, p99 {:.1}, max {:.1} ms", self.p50, self.p99, self.max)
+        write!(
+            f,
+            "p50 {:.1}, p99 {:.1}, max {:.1} ms",
+            self.p50, self.p99, self.max
+        )
     }
 }
 
@@ -205,7 +250,11 @@ impl Audience {
                 }
             });
         }
-        Self { heard, anew, _listeners: listeners }
+        Self {
+            heard,
+            anew,
+            _listeners: listeners,
+        }
     }
 
     /// Waits until everybody has the message of this number, from 0.
@@ -215,13 +264,21 @@ impl Audience {
                 if let Some(error) = self.heard.borrow_mut().failed.take() {
                     return Err(error);
                 }
-                if self.heard.borrow().messages.get(number).is_some_and(|message| message.listeners == WAITING) {
+                if self
+                    .heard
+                    .borrow()
+                    .messages
+                    .get(number)
+                    .is_some_and(|message| message.listeners == WAITING)
+                {
                     return Ok(());
                 }
                 self.anew.notified().await;
             }
         };
-        timeout(PATIENCE, everybody).await.with_context(|| format!("not everybody got message {number}"))?
+        timeout(PATIENCE, everybody)
+            .await
+            .with_context(|| format!("not everybody got message {number}"))?
     }
 
     /// From the time of each order event behind `from`, which is that of its command and so before its commit, to its
@@ -236,7 +293,11 @@ impl Audience {
         let heard = self.heard.borrow();
         let messages = &heard.messages[skipped..];
         if messages.len() != events.len() || messages.iter().any(|message| message.listeners != WAITING) {
-            bail!("{} events, {} messages, or not everybody has all of them", events.len(), messages.len());
+            bail!(
+                "{} events, {} messages, or not everybody has all of them",
+                events.len(),
+                messages.len()
+            );
         }
         let waits: Vec<f64> = messages
             .iter()
@@ -244,7 +305,11 @@ impl Audience {
             .filter_map(|(message, event)| (message.last - event).to_std().ok())
             .map(|wait| wait.as_secs_f64() * 1e3)
             .collect();
-        Ok(Times { p50: percentile(&waits, 50), p99: percentile(&waits, 99), max: percentile(&waits, 100) })
+        Ok(Times {
+            p50: percentile(&waits, 50),
+            p99: percentile(&waits, 99),
+            max: percentile(&waits, 100),
+        })
     }
 }
 
@@ -254,10 +319,18 @@ async fn listen(mut socket: Socket, heard: &RefCell<Heard>, anew: &Notify) -> Re
         let mut heard = heard.borrow_mut();
         let at = now();
         match heard.messages.get_mut(number) {
-            None => heard.messages.push(Message { text: text.to_owned(), listeners: 1, last: at }),
+            None => heard.messages.push(Message {
+                text: text.to_owned(),
+                listeners: 1,
+                last: at,
+            }),
             // Nothing missed, nothing twice, in order: then everybody's n-th message is the same.
             Some(message) if message.text != text => {
-                bail!("message {number} is {} for one, {} for another", lossy(&message.text), lossy(text));
+                bail!(
+                    "message {number} is {} for one, {} for another",
+                    lossy(&message.text),
+                    lossy(text)
+                );
             }
             Some(message) => {
                 (message.listeners, message.last) = (message.listeners + 1, at);

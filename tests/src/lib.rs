@@ -25,6 +25,7 @@
     reason = "in a test, a panic is the report"
 )]
 
+pub mod api;
 mod books;
 mod builders;
 pub mod children;

@@ -97,7 +97,11 @@ async fn open_shop(
     Ok(())
 }
 
-async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
+/// What the endpoint of a process needs.
+///
+/// # Errors
+/// When the signing keys cannot be read.
+pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
     let (store, progress, redis) = (&runtime.store, &runtime.progress, &runtime.redis);
     let pool = runtime.pool().clone();
     Ok(App {

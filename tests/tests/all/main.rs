@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
 
+mod api;
 mod architecture;
 mod consumers;
 mod crash;

@@ -1,0 +1,186 @@
+//! The client's side: a shop with its endpoint open, and people who ask it over HTTP, WebSocket and Server-Sent Events.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use kontor_tests::api::{ApiShop, Topic, Way};
+//!
+//! let api = ApiShop::start().await;
+//! let lamp = api.product("LAMP").stock(5).await;
+//! let shopper = api.shopper().await;
+//! let order = shopper.place(&[(&lamp, 2)]).await;
+//! let mut feed = shopper.follow(Way::Socket, &Topic::order(&order.id), None).await;
+//! while feed.next().await.node["status"] != "CONFIRMED" {}
+//! api.finish().await;
+//! # }
+//! ```
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontor::commands::run;
+use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
+use kontor_domain::{Role, UserId};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::shop::{Opening, Shop};
+use crate::wait::PATIENCE;
+
+mod client;
+mod feed;
+
+pub use client::{Answer, Client, Mutation, Payload, Placed, errors_of, key, shipping_address};
+pub use feed::{Change, Feed, Heard, Topic, Way};
+
+/// How an endpoint is to be opened.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// How long a query waits for its position. Ours wait for as long as tests do: a busy machine is no error.
+    pub patience: Duration,
+    /// The built playground.
+    pub playground: Option<PathBuf>,
+    /// Consumers that must be at work for `/readyz` to be content.
+    pub workers: Vec<String>,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            patience: PATIENCE,
+            playground: None,
+            workers: Vec::new(),
+        }
+    }
+}
+
+/// A process of Kontor that answers. What its [`Shop`] can do, it can.
+pub struct ApiShop {
+    shop: Shop,
+    address: SocketAddr,
+    app: Arc<App>,
+    http: reqwest::Client,
+    stop: CancellationToken,
+    served: JoinHandle<std::io::Result<()>>,
+}
+
+impl Deref for ApiShop {
+    type Target = Shop;
+
+    fn deref(&self) -> &Shop {
+        &self.shop
+    }
+}
+
+impl ApiShop {
+    /// A fresh shop, with workers.
+    pub async fn start() -> Self {
+        Self::over(Shop::start().await, Door::default()).await
+    }
+
+    /// The endpoint of a shop that is there.
+    pub async fn over(shop: Shop, door: Door) -> Self {
+        let mut app = run::app(&shop.runtime, Passwords::new()).await.unwrap();
+        app.patience = door.patience;
+        let app = Arc::new(app);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, sockets) = (shop.runtime.stop.child_token(), TaskTracker::new());
+        let options = RouterOptions {
+            playground: door.playground,
+            metrics: Some(metrics::install()),
+            stop: stop.clone(),
+            sockets: sockets.clone(),
+            workers: door.workers,
+            ..RouterOptions::default()
+        };
+        let served = tokio::spawn(serve(
+            listener,
+            router(Arc::clone(&app), options),
+            stop.clone(),
+            sockets,
+        ));
+        Self {
+            shop,
+            address,
+            app,
+            http: reqwest::Client::new(),
+            stop,
+            served,
+        }
+    }
+
+    /// Another process on the same log, with an endpoint of its own.
+    pub async fn branch(&self) -> Self {
+        let branch = self.shop.branch(Opening::default()).await;
+        Self::over(branch, Door::default()).await
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Somebody who is not logged in.
+    #[must_use]
+    pub fn visitor(&self) -> Client {
+        Client::new(self.http.clone(), self.address)
+    }
+
+    /// A registered customer with an access token.
+    pub async fn shopper(&self) -> Client {
+        self.somebody(&[Role::Customer]).await
+    }
+
+    /// Somebody who works here.
+    pub async fn staff(&self) -> Client {
+        self.somebody(&[Role::Customer, Role::Staff]).await
+    }
+
+    /// Somebody who gives and takes roles.
+    pub async fn admin(&self) -> Client {
+        self.somebody(&[Role::Customer, Role::Admin]).await
+    }
+
+    /// Registered without a password, so that no test pays for one that it does not type.
+    async fn somebody(&self, roles: &[Role]) -> Client {
+        let id = self.shop.customer().await;
+        self.visitor().with_token(id, &self.token(id, roles))
+    }
+
+    /// An access token, as logging in gives one.
+    #[must_use]
+    pub fn token(&self, id: UserId, roles: &[Role]) -> String {
+        let (token, _) = self.app.tokens.issue(id, roles, self.app.clock.now()).unwrap();
+        token
+    }
+
+    /// A page of the process: status and text.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.address);
+        let response = self.http.get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// The shop, its door closed.
+    pub async fn shut(self) -> Shop {
+        self.stop.cancel();
+        self.served.await.unwrap().unwrap();
+        self.shop
+    }
+
+    /// Ends this process cleanly, and nothing else.
+    pub async fn close(self) {
+        self.shut().await.close().await;
+    }
+
+    /// Ends the test: see [`Shop::finish`].
+    pub async fn finish(self) {
+        self.shut().await.finish().await;
+    }
+}

@@ -1,0 +1,2 @@
+//! The API as clients meet it: over its own HTTP, WebSocket and Server-Sent Events.
+
