@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::{Place, RunOptions};
-use crate::runtime::{MIRRORS, Runtime};
+use crate::runtime::{MIRRORS, Runtime, told_to_stop};
 use crate::seed::{self, ACCOUNTS, PASSWORD};
 use crate::terminal::say;
 
@@ -30,6 +30,8 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
             options.listen
         )
     })?;
+    // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
+    let told = told_to_stop()?;
     let servers = place.servers().await?;
     let runtime = match Runtime::open(servers.database_url(), servers.redis_url()).await {
         Ok(runtime) => runtime,
@@ -39,7 +41,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
         }
     };
     let stop = runtime.stop.clone();
-    runtime.stop_on_signal()?;
+    runtime.stop_on(told);
     let served = open_shop(&runtime, place, &options, listener).await;
     stop.cancel();
     runtime.close().await;
@@ -77,11 +79,7 @@ async fn open_shop(
         app,
         RouterOptions {
             endpoint: !options.worker,
-            playground: options
-                .playground
-                .join("index.html")
-                .is_file()
-                .then(|| options.playground.clone()),
+            playground: Some(options.playground.clone()),
             metrics: Some(metrics::install()),
             stop: runtime.stop.clone(),
             sockets: sockets.clone(),

@@ -1,2 +1,33 @@
 //! The API as clients meet it: over its own HTTP, WebSocket and Server-Sent Events.
 
+mod accounts;
+mod catalogue;
+mod consistency;
+mod feeds;
+mod health;
+mod idempotency;
+mod isolation;
+mod lists;
+mod metadata;
+mod orders;
+mod pages;
+mod redis;
+mod rush;
+mod schema;
+
+use kontor_eventstore::Worker;
+use kontor_tests::Shop;
+use kontor_tests::api::{ApiShop, Door};
+
+/// A shop whose views follow the log and whose orders nobody sees to: they stay `PENDING` until a branch comes to work.
+async fn without_order_process() -> ApiShop {
+    let shop = Shop::quiet().await;
+    let runtime = &shop.runtime;
+    let worker = Worker::new(shop.store.clone(), runtime.progress.clone(), "views".to_owned());
+    for consumer in runtime.consumers() {
+        if consumer.name() != "order_process" {
+            tokio::spawn(worker.clone().run(consumer, runtime.stop.clone()));
+        }
+    }
+    ApiShop::over(shop, Door::default()).await
+}

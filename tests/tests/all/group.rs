@@ -10,24 +10,24 @@ use kontor_domain::{
 };
 use kontor_eventstore::{CommandContext, ExecuteError, IdempotencyKey, Outcome, Store};
 use kontor_tests::examples::{address, gbp, line, pieces, reason};
+use kontor_tests::proxy::Proxy;
 use kontor_tests::{Item, Opening, Shop};
 use sqlx::{Connection, Executor, PgConnection};
 
 /// See `log.rs`.
 const WRITER_LOCK: i64 = 0x4b6f_6e74_6f72;
 
+/// Takes the position behind the head until the transaction ends.
+const HOLD: &str = "
+    INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, position)
+    SELECT 'hold', 'hold', 1, 'Held', '1', '{}', '{}', coalesce(max(position), 0) + 1 FROM events";
+
 /// Makes everything that is sent meanwhile arrive together: nobody writes while `send` runs.
 async fn together<T>(shop: &Shop, send: impl AsyncFnOnce(Hold) -> T) -> T {
     let mut connection = PgConnection::connect(shop.database_url()).await.unwrap();
     // A transaction on the position behind the head holds up those who ask first and those who do not.
     connection.execute(format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str()).await.unwrap();
-    connection
-        .execute(
-            "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, position)
-             SELECT 'hold', 'hold', 1, 'Held', '1', '{}', '{}', coalesce(max(position), 0) + 1 FROM events",
-        )
-        .await
-        .unwrap();
+    connection.execute(HOLD).await.unwrap();
     send(Hold(connection)).await
 }
 
@@ -38,14 +38,9 @@ impl Hold {
     /// Waits until `senders` (futures polled alongside) have had time to queue, by asking Postgres: a writer waits.
     async fn release_when_a_writer_waits(mut self, shop: &Shop) {
         kontor_tests::eventually("a writer waits", async || {
-            let waiting: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                                AND application_name = 'kontor writer' AND wait_event_type = 'Lock')",
-            )
-            .fetch_one(&shop.pool)
-            .await
-            .unwrap();
-            waiting.then_some(())
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                             AND application_name = 'kontor writer' AND wait_event_type = 'Lock'";
+            (count(shop, waiting).await > 0).then_some(())
         })
         .await;
         self.0.execute("ROLLBACK").await.unwrap();
@@ -521,4 +516,84 @@ async fn commands_on_one_aggregate_see_each_other() {
     }
     elsewhere.close().await;
     shop.finish().await;
+}
+
+/// A connection breaks while Postgres is still busy with the statement, which then goes through although nobody hears of
+/// it. Whoever asks too early what became of it must not do it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_whose_answer_is_lost_on_the_way_is_done_once() {
+    let shop = Shop::quiet().await;
+    let proxy = Proxy::before(shop.database_url()).await;
+    let behind = Opening::default().quiet().at(&proxy.url(shop.database_url())).await;
+    let lamp = shop.product("LAMP").await;
+    let receive = async || {
+        let receive = ProductCommand::ReceiveStock { quantity: pieces(1), reference: None };
+        behind.send::<Product>(lamp.id, receive).await
+    };
+    // So that the writer has no reason to ask first.
+    for _ in 0..4 {
+        receive().await;
+    }
+    // Its statement has to wait for somebody who has taken the next position.
+    let mut position = PgConnection::connect(shop.database_url()).await.unwrap();
+    position.execute("BEGIN").await.unwrap();
+    position.execute(HOLD).await.unwrap();
+    let mut locks = [
+        PgConnection::connect(shop.database_url()).await.unwrap(),
+        PgConnection::connect(shop.database_url()).await.unwrap(),
+    ];
+    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})");
+    let meanwhile = async {
+        waiting(&shop, "transactionid").await;
+        let [first, second] = &mut locks;
+        first.execute(lock.as_str()).await.unwrap();
+        proxy.cut();
+        proxy.mend();
+        // The writer comes back to find out, and has to queue; so does the second, behind it.
+        waiting(&shop, "advisory").await;
+        let (_, ()) = tokio::join!(second.execute(lock.as_str()), async {
+            waiting_for_lock(&shop, 2).await;
+            first.execute("COMMIT").await.unwrap();
+        });
+        // It has found nothing, and is about to try again. Only now does the statement go through.
+        position.execute("ROLLBACK").await.unwrap();
+        kontor_tests::eventually("the statement of the broken connection goes through", async || {
+            (shop.stock(lamp.id).await.0 == 5).then_some(())
+        })
+        .await;
+        second.execute("COMMIT").await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(receive(), meanwhile);
+    assert_eq!((outcome.version, outcome.position), (6, 6));
+    assert_eq!(receive().await.version, 7);
+    assert_eq!(shop.stock(lamp.id).await, (6, 0));
+    behind.close().await;
+    shop.finish().await;
+}
+
+/// Waits until a writer waits for a lock of this kind.
+async fn waiting(shop: &Shop, kind: &str) {
+    kontor_tests::eventually(&format!("a writer waits for a lock: {kind}"), async || {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                            WHERE NOT l.granted AND l.locktype = $1 AND a.application_name = 'kontor writer'
+                              AND a.datname = current_database())",
+        )
+        .bind(kind)
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+        waits.then_some(())
+    })
+    .await;
+}
+
+/// Waits until so many wait for the writers' lock.
+async fn waiting_for_lock(shop: &Shop, number: i64) {
+    kontor_tests::eventually("everybody waits for the lock", async || {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+                         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        (count(shop, waiting).await == number).then_some(())
+    })
+    .await;
 }
