@@ -76,6 +76,11 @@ impl Ids {
         }
     }
 
+    /// The time of the clock the ids are made with.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     /// A new id.
     #[must_use]
     pub fn next(&self) -> Ulid {

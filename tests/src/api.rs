@@ -116,8 +116,12 @@ impl ApiShop {
 
     /// Another process on the same log, with an endpoint of its own.
     pub async fn branch(&self) -> Self {
-        let branch = self.shop.branch(Opening::default()).await;
-        Self::over(branch, Door::default()).await
+        self.branch_with(Opening::default(), Door::default()).await
+    }
+
+    /// The same, opened otherwise.
+    pub async fn branch_with(&self, opening: Opening, door: Door) -> Self {
+        Self::over(self.shop.branch(opening).await, door).await
     }
 
     /// Where it listens.

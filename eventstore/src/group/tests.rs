@@ -20,7 +20,12 @@ pub(crate) struct Wish {
 
 impl Wish {
     pub(crate) fn new(stream: &str, expected: u64, events: u64) -> Self {
-        Self { stream: stream.to_owned(), expected, events, ..Self::default() }
+        Self {
+            stream: stream.to_owned(),
+            expected,
+            events,
+            ..Self::default()
+        }
     }
 
     fn claims(mut self, claims: &[ClaimChange]) -> Self {
@@ -65,7 +70,10 @@ impl Wish {
             expected: self.expected,
             chain: Arc::clone(chain),
             claims: self.claims,
-            key: self.key.map(|(key, input)| IdempotencyKey { key: key.to_owned(), fingerprint: [input; 32] }),
+            key: self.key.map(|(key, input)| IdempotencyKey {
+                key: key.to_owned(),
+                fingerprint: [input; 32],
+            }),
             refused: self.refused,
             time: DateTime::UNIX_EPOCH,
             command_id: "command".to_owned(),
@@ -76,16 +84,29 @@ impl Wish {
 }
 
 pub(crate) fn take(value: &str) -> ClaimChange {
-    ClaimChange::Take { kind: ClaimKind::Email, value: value.to_owned() }
+    ClaimChange::Take {
+        kind: ClaimKind::Email,
+        value: value.to_owned(),
+    }
 }
 
 pub(crate) fn release(value: &str) -> ClaimChange {
-    ClaimChange::Release { kind: ClaimKind::Email, value: value.to_owned() }
+    ClaimChange::Release {
+        kind: ClaimKind::Email,
+        value: value.to_owned(),
+    }
 }
 
 fn facts(head: u64, versions: &[(&str, u64)]) -> Facts {
-    let versions = versions.iter().map(|(id, version)| (("order", (*id).to_owned()), *version)).collect();
-    Facts { head, versions, ..Facts::default() }
+    let versions = versions
+        .iter()
+        .map(|(id, version)| (("order", (*id).to_owned()), *version))
+        .collect();
+    Facts {
+        head,
+        versions,
+        ..Facts::default()
+    }
 }
 
 const STALE: Verdict = Verdict::Answer(Err(AppendError::Stale));
@@ -99,13 +120,20 @@ fn written(position: u64) -> Verdict {
 }
 
 fn taken(holder: &str) -> Verdict {
-    Verdict::Answer(Err(AppendError::ClaimTaken { kind: ClaimKind::Email, holder: holder.to_owned() }))
+    Verdict::Answer(Err(AppendError::ClaimTaken {
+        kind: ClaimKind::Email,
+        holder: holder.to_owned(),
+    }))
 }
 
 #[test]
 fn a_stale_command_of_several_events_writes_none_of_them_and_fails_alone() {
     // It would write 2, 3, 4 of a stream that has 1 and 2: ON CONFLICT DO NOTHING would store 3 and 4.
-    let group = [Wish::new("a", 0, 2).alone(), Wish::new("b", 1, 3).alone(), Wish::new("c", 7, 1).alone()];
+    let group = [
+        Wish::new("a", 0, 2).alone(),
+        Wish::new("b", 1, 3).alone(),
+        Wish::new("c", 7, 1).alone(),
+    ];
     let verdicts = judge(&group, facts(10, &[("b", 2), ("c", 7)]));
     assert_eq!(verdicts, [write(11), STALE, write(13)]);
 }
@@ -120,23 +148,41 @@ fn a_command_ahead_of_its_stream_is_as_stale_as_one_behind() {
 fn what_was_decided_on_something_that_was_not_written_fails_even_where_its_version_fits() {
     let chain = Arc::default();
     // Decided as 6 and 7 of the stream; meanwhile somebody else has written another 6.
-    let group = [Wish::new("a", 5, 1).on(&chain), Wish::new("a", 6, 1).on(&chain), Wish::new("b", 0, 1).alone()];
+    let group = [
+        Wish::new("a", 5, 1).on(&chain),
+        Wish::new("a", 6, 1).on(&chain),
+        Wish::new("b", 0, 1).alone(),
+    ];
     assert_eq!(judge(&group, facts(10, &[("a", 6)])), [STALE, STALE, write(11)]);
     // Nor does it in a later group.
-    assert_eq!(judge(&[Wish::new("a", 6, 1).on(&chain)], facts(11, &[("a", 6)])), [STALE]);
+    assert_eq!(
+        judge(&[Wish::new("a", 6, 1).on(&chain)], facts(11, &[("a", 6)])),
+        [STALE]
+    );
     // Who decides afresh may.
-    assert_eq!(judge(&[Wish::new("a", 6, 1).alone()], facts(11, &[("a", 6)])), [write(12)]);
+    assert_eq!(
+        judge(&[Wish::new("a", 6, 1).alone()], facts(11, &[("a", 6)])),
+        [write(12)]
+    );
 }
 
 #[test]
 fn a_taken_claim_breaks_the_chain_and_so_does_a_reused_key() {
-    for first in [Wish::new("a", 0, 1).claims(&[take("x")]), Wish::new("a", 0, 1).key("k", 2)] {
+    for first in [
+        Wish::new("a", 0, 1).claims(&[take("x")]),
+        Wish::new("a", 0, 1).key("k", 2),
+    ] {
         let chain = Arc::default();
         let mut facts = facts(10, &[]);
-        facts.holders.insert((ClaimKind::Email, "x".to_owned()), "b".to_owned());
+        facts
+            .holders
+            .insert((ClaimKind::Email, "x".to_owned()), "b".to_owned());
         facts.answers.insert("k".to_owned(), answer(1));
         let verdicts = judge(&[first.on(&chain), Wish::new("a", 0, 0).on(&chain)], facts);
-        assert!(matches!(verdicts[0], Verdict::Answer(Err(AppendError::ClaimTaken { .. } | AppendError::KeyReused))));
+        assert!(matches!(
+            verdicts[0],
+            Verdict::Answer(Err(AppendError::ClaimTaken { .. } | AppendError::KeyReused))
+        ));
         assert_eq!(verdicts[1], STALE);
     }
 }
@@ -162,12 +208,18 @@ fn a_repeat_is_answered_as_the_first_time_and_breaks_the_chain_if_it_had_changed
     };
     let chain = Arc::default();
     // Also on a version that is not the newest: it is not about now.
-    let group = [Wish::new("a", 0, 1).key("k", 1).on(&chain), Wish::new("a", 1, 1).on(&chain)];
+    let group = [
+        Wish::new("a", 0, 1).key("k", 1).on(&chain),
+        Wish::new("a", 1, 1).on(&chain),
+    ];
     assert_eq!(judge(&group, facts()), [repeat, STALE]);
 
     let repeat = Verdict::Answer(Ok(Appended::Repeat(answer(1))));
     let chain = Arc::default();
-    let group = [Wish::new("a", 1, 0).key("k", 1).on(&chain), Wish::new("a", 1, 1).on(&chain)];
+    let group = [
+        Wish::new("a", 1, 0).key("k", 1).on(&chain),
+        Wish::new("a", 1, 1).on(&chain),
+    ];
     assert_eq!(judge(&group, facts()), [repeat, write(11)]);
 }
 
@@ -181,10 +233,18 @@ fn of_one_key_twice_in_a_group_the_second_is_told_of_the_first() {
     ];
     let verdicts = judge(&group, facts(10, &[]));
     assert_eq!(verdicts[0], write(11));
-    let told = Answer { last_sequence: 2, position: 12, ..answer(1) };
+    let told = Answer {
+        last_sequence: 2,
+        position: 12,
+        ..answer(1)
+    };
     assert_eq!(verdicts[1], Verdict::Answer(Ok(Appended::Repeat(told.clone()))));
     assert_eq!(verdicts[2], Verdict::Answer(Err(AppendError::KeyReused)));
-    assert_eq!(verdicts[3], Verdict::Answer(Ok(Appended::Repeat(told))), "also where it is refused now");
+    assert_eq!(
+        verdicts[3],
+        Verdict::Answer(Ok(Appended::Repeat(told))),
+        "also where it is refused now"
+    );
 }
 
 #[test]
@@ -209,16 +269,28 @@ fn nothing_to_do_is_answered_with_the_head_and_remembered_under_its_key() {
     ];
     let verdicts = judge(&group, facts(10, &[]));
     assert_eq!(verdicts[..2], [write(11), written(12)]);
-    assert_eq!(verdicts[2], write(13), "its answer is written, at the place of the next event");
+    assert_eq!(
+        verdicts[2],
+        write(13),
+        "its answer is written, at the place of the next event"
+    );
     assert_eq!(group[2].last_position(13), 12);
-    let told = Answer { aggregate_id: "a".to_owned(), first_sequence: 3, last_sequence: 2, position: 12, ..answer(1) };
+    let told = Answer {
+        aggregate_id: "a".to_owned(),
+        first_sequence: 3,
+        last_sequence: 2,
+        position: 12,
+        ..answer(1)
+    };
     assert_eq!(verdicts[3], Verdict::Answer(Ok(Appended::Repeat(told))));
 }
 
 #[test]
 fn claims_change_hands_in_the_order_of_the_group() {
     let mut known = facts(10, &[("a", 1)]);
-    known.holders.insert((ClaimKind::Email, "x".to_owned()), "a".to_owned());
+    known
+        .holders
+        .insert((ClaimKind::Email, "x".to_owned()), "a".to_owned());
     let group = [
         Wish::new("early", 0, 1).claims(&[take("x")]).alone(),
         Wish::new("a", 1, 1).claims(&[release("x"), take("y")]).alone(),
@@ -228,7 +300,17 @@ fn claims_change_hands_in_the_order_of_the_group() {
         Wish::new("a", 2, 1).claims(&[take("y")]).alone(),
     ];
     let verdicts = judge(&group, known);
-    assert_eq!(verdicts, [taken("a"), write(11), write(12), taken("b"), taken("a"), write(13)]);
+    assert_eq!(
+        verdicts,
+        [
+            taken("a"),
+            write(11),
+            write(12),
+            taken("b"),
+            taken("a"),
+            write(13)
+        ]
+    );
 }
 
 /// A database that takes commands one at a time, with unique indexes where Postgres has them.
@@ -243,13 +325,27 @@ struct Model {
 impl Model {
     /// What the writer asks for, about everything.
     fn facts(&self) -> Facts {
-        let holders = self.holders.iter().map(|(value, holder)| ((ClaimKind::Email, value.clone()), holder.clone()));
+        let holders = self
+            .holders
+            .iter()
+            .map(|(value, holder)| ((ClaimKind::Email, value.clone()), holder.clone()));
         let answers = self.answers.iter().map(|(key, (fingerprint, position))| {
-            (key.clone(), Answer { fingerprint: fingerprint.clone(), position: *position, ..answer(0) })
+            (
+                key.clone(),
+                Answer {
+                    fingerprint: fingerprint.clone(),
+                    position: *position,
+                    ..answer(0)
+                },
+            )
         });
         Facts {
             head: self.head,
-            versions: self.versions.iter().map(|(id, version)| (("order", id.clone()), *version)).collect(),
+            versions: self
+                .versions
+                .iter()
+                .map(|(id, version)| (("order", id.clone()), *version))
+                .collect(),
             holders: holders.collect(),
             answers: answers.collect(),
         }
@@ -275,7 +371,8 @@ impl Model {
         }
         if events > 0 {
             self.head += events;
-            self.versions.insert(proposal.aggregate_id.clone(), version + events);
+            self.versions
+                .insert(proposal.aggregate_id.clone(), version + events);
         }
         if let Some(key) = &proposal.key {
             let answer = (key.fingerprint.to_vec(), proposal.last_position(first_position));
@@ -288,32 +385,58 @@ impl Model {
 /// Wishes with the number of their chain: by few, about little, so that they meet.
 fn wishes() -> impl Strategy<Value = Vec<(usize, Wish)>> {
     let claims = prop::collection::vec(
-        (any::<bool>(), 0..3_u8).prop_map(|(takes, n)| if takes { take(&n.to_string()) } else { release(&n.to_string()) }),
+        (any::<bool>(), 0..3_u8).prop_map(|(takes, n)| {
+            if takes {
+                take(&n.to_string())
+            } else {
+                release(&n.to_string())
+            }
+        }),
         0..2,
     );
     let key = prop::option::weighted(0.3, (prop::sample::select(vec!["k", "l", "m"]), 0..2_u8));
-    let wish = (0..3_u8, 0..5_u64, 0..4_u64, claims, key, any::<bool>()).prop_map(|(n, expected, events, claims, key, refused)| {
-        // Only what changes something can claim, and only what does not can have been refused.
-        let claims = if events == 0 { Vec::new() } else { claims };
-        Wish { stream: n.to_string(), expected, events, claims, key, refused: refused && events == 0 }
-    });
+    let wish = (0..3_u8, 0..5_u64, 0..4_u64, claims, key, any::<bool>()).prop_map(
+        |(n, expected, events, claims, key, refused)| {
+            // Only what changes something can claim, and only what does not can have been refused.
+            let claims = if events == 0 { Vec::new() } else { claims };
+            Wish {
+                stream: n.to_string(),
+                expected,
+                events,
+                claims,
+                key,
+                refused: refused && events == 0,
+            }
+        },
+    );
     // One chain is about one stream: three each.
     prop::collection::vec((0..3_usize, wish), 0..12).prop_map(|wishes| {
-        wishes.into_iter().map(|(n, wish)| (wish.stream.parse::<usize>().unwrap_or(0) * 3 + n, wish)).collect()
+        wishes
+            .into_iter()
+            .map(|(n, wish)| (wish.stream.parse::<usize>().unwrap_or(0) * 3 + n, wish))
+            .collect()
     })
 }
 
 fn model() -> impl Strategy<Value = Model> {
     prop::collection::vec(0..5_u64, 3).prop_map(|versions| Model {
         head: versions.iter().sum(),
-        versions: versions.into_iter().enumerate().map(|(n, version)| (n.to_string(), version)).filter(|(_, v)| *v > 0).collect(),
+        versions: versions
+            .into_iter()
+            .enumerate()
+            .map(|(n, version)| (n.to_string(), version))
+            .filter(|(_, v)| *v > 0)
+            .collect(),
         ..Model::default()
     })
 }
 
 fn proposals(wishes: &[(usize, Wish)]) -> Vec<Proposal> {
     let chains: Vec<Arc<Chain>> = (0..9).map(|_| Arc::default()).collect();
-    wishes.iter().map(|(chain, wish)| wish.clone().on(&chains[*chain])).collect()
+    wishes
+        .iter()
+        .map(|(chain, wish)| wish.clone().on(&chains[*chain]))
+        .collect()
 }
 
 proptest! {

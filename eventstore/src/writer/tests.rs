@@ -23,13 +23,21 @@ struct Database {
 
 impl Database {
     async fn fresh() -> Self {
-        let url = std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run `make test`, or scripts/with-servers");
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run `make test`, or scripts/with-servers");
         let server: PgConnectOptions = url.parse().unwrap();
         let name = format!("t_{}", Ids::new(Arc::new(SystemClock)).next()).to_lowercase();
         let mut admin = server.connect().await.unwrap();
-        admin.execute(format!("CREATE DATABASE {name}").as_str()).await.unwrap();
+        admin
+            .execute(format!("CREATE DATABASE {name}").as_str())
+            .await
+            .unwrap();
         admin.close().await.unwrap();
-        let pool = PgPoolOptions::new().max_connections(5).connect_with(server.clone().database(&name)).await.unwrap();
+        let pool = PgPoolOptions::new()
+            .max_connections(5)
+            .connect_with(server.clone().database(&name))
+            .await
+            .unwrap();
         schema::migrate(&pool).await.unwrap();
         Self { pool, server, name }
     }
@@ -41,7 +49,10 @@ impl Database {
     async fn remove(self) {
         self.pool.close().await;
         let mut admin = self.server.connect().await.unwrap();
-        admin.execute(format!("DROP DATABASE {} WITH (FORCE)", self.name).as_str()).await.unwrap();
+        admin
+            .execute(format!("DROP DATABASE {} WITH (FORCE)", self.name).as_str())
+            .await
+            .unwrap();
     }
 
     /// Position, stream, sequence and command of every event, in order.
@@ -54,13 +65,22 @@ impl Database {
         .unwrap();
         let event = |row: &sqlx::postgres::PgRow| {
             let number = |column| row.get::<i64, _>(column).unsigned_abs();
-            (number("position"), row.get("aggregate_id"), number("sequence"), row.get::<Option<String>, _>("command").unwrap_or_default())
+            (
+                number("position"),
+                row.get("aggregate_id"),
+                number("sequence"),
+                row.get::<Option<String>, _>("command").unwrap_or_default(),
+            )
         };
         rows.iter().map(event).collect()
     }
 
     async fn holder(&self, value: &str) -> Option<String> {
-        sqlx::query_scalar("SELECT aggregate_id FROM claims WHERE value = $1").bind(value).fetch_optional(&self.pool).await.unwrap()
+        sqlx::query_scalar("SELECT aggregate_id FROM claims WHERE value = $1")
+            .bind(value)
+            .fetch_optional(&self.pool)
+            .await
+            .unwrap()
     }
 }
 
@@ -78,7 +98,10 @@ fn named(wish: Wish, command: &str) -> (Proposal, Answered) {
 /// Has proposals judged in one group: they are all waiting when the writer, on this same thread, first looks.
 async fn in_one_group(database: &Database, wishes: Vec<(Wish, &str)>) -> Vec<Result<Appended, AppendError>> {
     let writer = database.writer().await;
-    let (proposals, answers): (Vec<_>, Vec<_>) = wishes.into_iter().map(|(wish, command)| named(wish, command)).unzip();
+    let (proposals, answers): (Vec<_>, Vec<_>) = wishes
+        .into_iter()
+        .map(|(wish, command)| named(wish, command))
+        .unzip();
     for proposal in proposals {
         writer.try_send(proposal).unwrap();
     }
@@ -109,7 +132,14 @@ async fn a_stale_command_in_a_group_stores_nothing_and_its_neighbours_everything
     assert_eq!(answers[2], Ok(Appended::Written { position: 6 }));
     let log = database.log().await;
     let commands = commands_of(&log);
-    assert_eq!(commands, BTreeMap::from([("before", vec![1, 2]), ("first", vec![1, 2, 3]), ("last", vec![1])]));
+    assert_eq!(
+        commands,
+        BTreeMap::from([
+            ("before", vec![1, 2]),
+            ("first", vec![1, 2, 3]),
+            ("last", vec![1])
+        ])
+    );
     database.remove().await;
 }
 
@@ -126,10 +156,14 @@ async fn commands_of_several_events_from_two_writers_are_never_half_there() {
             let command = format!("{n}/{round}");
             let events = 1 + (n + round) % 4;
             // A neighbour that nobody contends with goes along.
-            let (neighbour, its_answer) = named(Wish::new(&format!("own/{command}"), 0, 2), &format!("own/{command}"));
+            let (neighbour, its_answer) = named(
+                Wish::new(&format!("own/{command}"), 0, 2),
+                &format!("own/{command}"),
+            );
             let stream = usize::try_from((n + round) % 3).unwrap_or(0);
             let expected = versions[stream].load(Ordering::Relaxed);
-            let (proposal, answer) = named(Wish::new(&format!("shared/{stream}"), expected, events), &command);
+            let (proposal, answer) =
+                named(Wish::new(&format!("shared/{stream}"), expected, events), &command);
             let writer = &writers[usize::try_from(n % 2).unwrap_or(0)];
             writer.send(proposal).await.unwrap();
             writer.send(neighbour).await.unwrap();
@@ -141,16 +175,20 @@ async fn commands_of_several_events_from_two_writers_are_never_half_there() {
                 Err(AppendError::Stale) => {
                     stale += 1;
                     // Somebody else was faster; ask how far they came.
-                    let now: Option<i64> = sqlx::query_scalar("SELECT max(sequence) FROM events WHERE aggregate_id = $1")
-                        .bind(format!("shared/{stream}"))
-                        .fetch_one(&database.pool)
-                        .await
-                        .unwrap();
+                    let now: Option<i64> =
+                        sqlx::query_scalar("SELECT max(sequence) FROM events WHERE aggregate_id = $1")
+                            .bind(format!("shared/{stream}"))
+                            .fetch_one(&database.pool)
+                            .await
+                            .unwrap();
                     versions[stream].fetch_max(now.unwrap_or(0).unsigned_abs(), Ordering::Relaxed);
                 }
                 other => panic!("{other:?}"),
             }
-            assert!(matches!(its_answer.await.unwrap(), Ok(Appended::Written { .. })), "a neighbour failed");
+            assert!(
+                matches!(its_answer.await.unwrap(), Ok(Appended::Written { .. })),
+                "a neighbour failed"
+            );
         }
         (acknowledged, stale)
     };
@@ -168,15 +206,29 @@ async fn commands_of_several_events_from_two_writers_are_never_half_there() {
     let commands = commands_of(&log);
     let mut acknowledged = 0;
     for (command, (position, events)) in results.iter().flat_map(|(acknowledged, _)| acknowledged) {
-        assert_eq!(commands[command.as_str()].len() as u64, *events, "{command} is there whole");
-        let last = log.iter().rev().find(|(.., of)| of == command).map(|(position, ..)| *position);
+        assert_eq!(
+            commands[command.as_str()].len() as u64,
+            *events,
+            "{command} is there whole"
+        );
+        let last = log
+            .iter()
+            .rev()
+            .find(|(.., of)| of == command)
+            .map(|(position, ..)| *position);
         assert_eq!(last, Some(*position), "{command} was told its position");
         acknowledged += 1;
     }
-    let contended = commands.keys().filter(|command| !command.starts_with("own/")).count();
+    let contended = commands
+        .keys()
+        .filter(|command| !command.starts_with("own/"))
+        .count();
     assert_eq!(contended, acknowledged, "what was not acknowledged is not there");
     assert_eq!(commands.len() - contended, 8 * 60);
-    assert!(results.iter().map(|(_, stale)| stale).sum::<u32>() > 10, "they hardly met");
+    assert!(
+        results.iter().map(|(_, stale)| stale).sum::<u32>() > 10,
+        "they hardly met"
+    );
     drop(writers);
     database.remove().await;
 }
@@ -199,9 +251,18 @@ async fn claims_that_change_hands_within_a_group_end_with_their_last_holder() {
         (claiming("b", 1, &[release("x")]), "b leaves"),
     ];
     let answers = in_one_group(&database, group).await;
-    assert_eq!(answers[0], Err(AppendError::ClaimTaken { kind: ClaimKind::Email, holder: "a".to_owned() }));
+    assert_eq!(
+        answers[0],
+        Err(AppendError::ClaimTaken {
+            kind: ClaimKind::Email,
+            holder: "a".to_owned()
+        })
+    );
     assert!(answers[1..].iter().all(Result::is_ok), "{answers:?}");
-    assert_eq!((database.holder("x").await, database.holder("y").await), (None, Some("c".to_owned())));
+    assert_eq!(
+        (database.holder("x").await, database.holder("y").await),
+        (None, Some("c".to_owned()))
+    );
     database.remove().await;
 }
 
