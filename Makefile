@@ -54,4 +54,6 @@ gen: ## write what is generated and committed: .sqlx/ and schema.graphql
 	cp target/schema.graphql schema.graphql
 
 bench: setup ## measure, against Postgres and a plain server on this machine (8 minutes)
-	scripts/with-servers cargo run --profile dist -p kontor-tests --bin kontor-bench
+	@echo "make: building Kontor and its bench with full optimisation (the first time this takes some ten minutes)"
+	@cargo build --profile dist -p kontor -p kontor-tests --bin kontor --bin kontor-bench
+	@scripts/with-servers "$${CARGO_TARGET_DIR:-target}/dist/kontor-bench"

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
+use async_graphql::{ID, MergedObject, MergedSubscription, Schema, SchemaBuilder};
 
 use crate::app::App;
 
@@ -68,6 +68,11 @@ fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         // Nothing returns these interfaces by themselves, so they have to be named.
         .register_output_type::<user_errors::UserError>()
+        // GraphQL's own scalar, which async-graphql leaves without a word.
+        .override_input_type_description::<ID>(
+            "Names something, across all types: a prefix that says what it is (`prd_`, `ord_`, `usr_`) and a ULID. \
+             Opaque: compare it, keep it, send it back.",
+        )
 }
 
 /// The schema over a running process.

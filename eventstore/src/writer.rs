@@ -87,6 +87,11 @@ impl Writer {
                 self.write_at_once(&group).await
             };
             let error = match written {
+                // An earlier try has gone through after all, behind the question whether it had: this one is stale
+                // because of itself.
+                Ok(verdicts) if uncertain && verdicts.contains(&Verdict::Answer(Err(AppendError::Stale))) => {
+                    break self.find_out(&group).await.unwrap_or(verdicts);
+                }
                 Ok(verdicts) => break verdicts,
                 Err(error) if is_collision(&error) && started.elapsed() < PATIENCE => {
                     // Another process was faster, or an expectation was wrong; asking tells which.

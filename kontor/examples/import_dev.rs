@@ -20,6 +20,7 @@ async fn main() -> anyhow::Result<()> {
     if std::env::var("NO_WORKERS").is_err() {
         runtime.spawn_workers();
     }
+    if file == "work" { runtime.stop.cancelled().await; runtime.close().await; return Ok(()); }
     let t = std::time::Instant::now();
     let r = online_retail(&runtime, file.as_ref(), options).await;
     match &r {

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::runtime::Runtime;
 
@@ -18,9 +18,11 @@ mod countries;
 mod file;
 mod jobs;
 mod ledger;
+mod logged;
 mod money;
 mod names;
 mod plan;
+mod planner;
 mod reconcile;
 mod refusal;
 mod report;
@@ -43,8 +45,8 @@ impl Default for Options {
     }
 }
 
-/// Enough to keep the writer's groups full, and few enough for what they wait for to be still in memory.
-const IN_FLIGHT: usize = 256;
+/// Enough to keep the writer's groups full; few enough for what they cause, some fifty events each, to be still in memory
+const IN_FLIGHT: usize = 96;
 
 /// Imports the "Online Retail" file into the shop, whose workers must be running, here or in another process.
 ///
@@ -62,8 +64,18 @@ pub async fn online_retail(runtime: &Runtime, file: &Path, options: Options) -> 
     let (entries, plan) = read
         .await?
         .with_context(|| format!("{} cannot be imported", file.display()))?;
-    let taken = run::run(runtime, &entries, &plan, &options).await?;
-    reconcile::reconcile(runtime, &entries, &plan, taken).await
+    let imported = async {
+        let taken = run::run(runtime, &entries, &plan, &options).await?;
+        reconcile::reconcile(runtime, &entries, &plan, taken).await
+    };
+    // Whatever else went wrong then, went wrong because of it.
+    imported.await.map_err(|error| {
+        if runtime.stop.is_cancelled() {
+            anyhow!(jobs::STOPPED)
+        } else {
+            error
+        }
+    })
 }
 
 #[cfg(test)]

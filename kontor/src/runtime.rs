@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kontor_eventstore::{Clock, Consumer, Ids, Progress, Store, SystemClock, Worker, schema};
+use kontor_eventstore::{
+    Clock, Consumer, Ids, Progress, Resumed, Store, StreamKey, SystemClock, Worker, dead_letters, schema,
+};
 use kontor_fulfilment::OrderProcess;
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
@@ -28,6 +30,17 @@ pub const MIRRORS: [&str; 3] = [
     OrderStatusMirror::NAME,
     BestSellerMirror::NAME,
 ];
+
+/// The names of the read models in Redis that are made from a view in Postgres.
+pub fn mirrors_of(view: &str) -> impl Iterator<Item = &'static str> {
+    let sources = [
+        ProductCardMirror::SOURCE,
+        OrderStatusMirror::SOURCE,
+        BestSellerMirror::SOURCE,
+    ];
+    let mirrors = MIRRORS.into_iter().zip(sources);
+    mirrors.filter_map(move |(mirror, source)| (source == view).then_some(mirror))
+}
 
 /// A process: the log, what follows it, and where both live.
 pub struct Runtime {
@@ -116,6 +129,23 @@ impl Runtime {
             self.redis.clone(),
             self.stop.clone(),
         ));
+    }
+
+    /// Applies what waits of an aggregate behind a consumer. What Redis has of it is read again: the mirrors follow the
+    /// log, and are past the events that waited.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, and everything waits as before; or when Redis does not.
+    pub async fn resume(&self, consumer: &dyn Consumer, stream: &StreamKey) -> Result<Resumed> {
+        let resumed = dead_letters::resume(self.pool(), consumer, stream).await?;
+        if let Resumed::Done(_) = resumed {
+            for mirror in mirrors_of(consumer.name()) {
+                self.redis.forget(mirror).await.with_context(|| {
+                    format!("the events are applied, but Redis does not answer: run `kontor replay --view {mirror}`")
+                })?;
+            }
+        }
+        Ok(resumed)
     }
 
     /// Has `signal` cancel [`Self::stop`].

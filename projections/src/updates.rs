@@ -180,7 +180,7 @@ impl<V: Followed> Updates<V> {
                 let (mut live, upto) = updates.join(&topic);
                 let mut reached = match last {
                     Some(position) => position,
-                    None => match updates.present(&topic).await? {
+                    None => match updates.present(&topic, upto).await? {
                         Some(update) => {
                             let position = update.position;
                             yield update;
@@ -236,17 +236,27 @@ impl<V: Followed> Updates<V> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn present(&self, topic: &Topic) -> Result<Option<Update<V::Row>>, UpdatesError> {
-        let Topic::One(id) = topic else { return Ok(None) };
-        let mut connection = self.0.store.pool().acquire().await?;
-        let row = V::load(&mut connection, std::slice::from_ref(id))
-            .await?
-            .into_iter()
-            .next();
+    /// The row that is followed, as it is now. If the view lacks it, it may yet be among what the log had when this
+    /// process started.
+    async fn present(&self, topic: &Topic, upto: u64) -> Result<Option<Update<V::Row>>, UpdatesError> {
+        let Topic::One(id) = topic else {
+            return Ok(None);
+        };
+        let mut row = self.load(id).await?;
+        if row.is_none() {
+            self.applied(upto).await;
+            row = self.load(id).await?;
+        }
         Ok(row.map(|row| Update {
             position: V::position(&row),
             row: Arc::new(row),
         }))
+    }
+
+    async fn load(&self, id: &String) -> Result<Option<V::Row>, UpdatesError> {
+        let mut connection = self.0.store.pool().acquire().await?;
+        let rows = V::load(&mut connection, std::slice::from_ref(id)).await?;
+        Ok(rows.into_iter().next())
     }
 
     /// Updates after `after`, and up to where they reach: `upto`, or less if there are too many for one page.

@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use cqrs_es::DomainEvent;
 use cqrs_es::event_sink::EventSink;
-use futures::FutureExt;
 use kontor_domain::order::stock_needed;
 use kontor_domain::{
     Address, Entity, Money, Order, OrderCommand, OrderId, OrderItem, OrderStatus, Personal, Product,
@@ -278,10 +277,8 @@ impl Log<'_> {
         command: A::Command,
     ) -> Result<Vec<A::Event>> {
         let sink = EventSink::<A>::default();
-        let handled = stream.state.handle(command, &(), &sink).now_or_never();
-        let (Some(Ok(())), Some(events)) = (handled, sink.collect().now_or_never()) else {
-            bail!("a {} refuses its part in the past", A::TYPE);
-        };
+        stream.state.handle(command, &(), &sink).await?;
+        let events = sink.collect().await;
         let id = stream.id.to_string();
         let command_id = self.ulid().to_string();
         let metadata = Metadata {

@@ -70,7 +70,7 @@ fn bench(arguments: &[String]) -> Result<()> {
     allow_files()?;
 
     let started = Instant::now();
-    let (mut measures, mut failures) = (Vec::new(), 0);
+    let (mut measures, mut failures) = (Vec::new(), Vec::new());
     let names = parts
         .into_iter()
         .map(|part| (part, None))
@@ -80,8 +80,8 @@ fn bench(arguments: &[String]) -> Result<()> {
         match measure(part, &admin, file) {
             Ok(more) => measures.extend(more),
             Err(error) => {
-                failures += 1;
-                failed(&error.context(format!("{part} could not be measured")));
+                say(format!("  not measured: {error:#}"));
+                failures.push(part);
             }
         }
     }
@@ -96,8 +96,8 @@ fn bench(arguments: &[String]) -> Result<()> {
         judged.len(),
         started.elapsed().as_secs()
     ));
-    if failures > 0 {
-        bail!("{failures} parts could not be measured");
+    if !failures.is_empty() {
+        bail!("could not be measured: {}", failures.join(", "));
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use kontor::commands::run;
 use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
 use kontor_domain::{Role, UserId};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -162,6 +163,21 @@ impl ApiShop {
     pub fn token(&self, id: UserId, roles: &[Role]) -> String {
         let (token, _) = self.app.tokens.issue(id, roles, self.app.clock.now()).unwrap();
         token
+    }
+
+    /// Logs in as people do; the payload of the refusal if it is one.
+    ///
+    /// # Errors
+    /// The payload, without a token in it.
+    pub async fn log_in(&self, email: &str, password: &str) -> Result<Client, Value> {
+        let query = "mutation($input: LogInInput!) { logIn(input: $input) { token expiresAt user { id }
+            userErrors { __typename ... on UserError { code message path } } } }";
+        let input = json!({ "input": { "email": email, "password": password } });
+        let payload = self.visitor().read(query, input).await["logIn"].take();
+        match (payload["token"].as_str(), payload["user"]["id"].as_str()) {
+            (Some(token), Some(id)) => Ok(self.visitor().with_token(id.parse().unwrap(), token)),
+            _ => Err(payload),
+        }
     }
 
     /// A page of the process: status and text.

@@ -9,7 +9,14 @@ use tokio::task::JoinSet;
 /// Passes connections on to a server, while it is open.
 pub struct Proxy {
     port: u16,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    open: bool,
+    /// How often it was cut: each time counts, however soon it was mended.
+    cuts: u32,
 }
 
 impl Proxy {
@@ -18,9 +25,9 @@ impl Proxy {
         let place = place_of(url).to_owned();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let open = watch::Sender::new(true);
-        tokio::spawn(serve(listener, place, open.subscribe()));
-        Self { port, open }
+        let state = watch::Sender::new(State { open: true, cuts: 0 });
+        tokio::spawn(serve(listener, place, state.subscribe()));
+        Self { port, state }
     }
 
     /// The same URL, through the proxy.
@@ -31,12 +38,12 @@ impl Proxy {
 
     /// Breaks every connection, and takes no more.
     pub fn cut(&self) {
-        self.open.send_replace(false);
+        self.state.send_modify(|state| *state = State { open: false, cuts: state.cuts + 1 });
     }
 
     /// Takes connections again.
     pub fn mend(&self) {
-        self.open.send_replace(true);
+        self.state.send_modify(|state| state.open = true);
     }
 }
 
@@ -47,13 +54,14 @@ fn place_of(url: &str) -> &str {
     rest.split(['/', '?']).next().unwrap()
 }
 
-async fn serve(listener: TcpListener, place: String, mut open: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, place: String, mut state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
+    let mut cuts = 0;
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((mut near, _)) = accepted else { return };
-                if !*open.borrow() {
+                if !state.borrow().open {
                     continue;
                 }
                 let place = place.clone();
@@ -62,11 +70,13 @@ async fn serve(listener: TcpListener, place: String, mut open: watch::Receiver<b
                     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
                 });
             }
-            changed = open.changed() => {
+            changed = state.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                if !*open.borrow() {
+                let now = *state.borrow_and_update();
+                if now.cuts != cuts {
+                    cuts = now.cuts;
                     connections.shutdown().await;
                 }
             }

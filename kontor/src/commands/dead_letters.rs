@@ -49,7 +49,7 @@ pub async fn resume(
         aggregate_type,
         aggregate_id,
     };
-    match dead_letters::resume(runtime.pool(), consumer.as_ref(), &stream).await? {
+    match runtime.resume(consumer.as_ref(), &stream).await? {
         Resumed::Done(events) => say(format!("{stream}: {events} events applied")),
         Resumed::StillParked { position, error } => {
             bail!("{stream} still waits: the event at position {position} cannot be applied: {error}")

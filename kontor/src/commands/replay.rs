@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use kontor_eventstore::Consumer;
 use kontor_projections::{rebuild, views};
 
-use crate::runtime::{MIRRORS, Runtime};
+use crate::runtime::{MIRRORS, Runtime, mirrors_of};
 use crate::terminal::{event_bar, say};
 
 /// Rebuilds views while the shop goes on. Views in Redis are emptied of their position, and whoever works fills them.
@@ -55,7 +55,9 @@ pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
             bar.length().unwrap_or(0)
         ));
     }
-    for mirror in MIRRORS.into_iter().filter(|name| wanted(name)) {
+    // What was made from the old rows is made again from the new ones.
+    let made_from = |mirror: &str| chosen.iter().any(|view| mirrors_of(view.name()).any(|it| it == mirror));
+    for mirror in MIRRORS.into_iter().filter(|name| wanted(name) || made_from(name)) {
         runtime.redis.forget(mirror).await?;
         say(format!(
             "{mirror:<14} in Redis: will be filled again by the workers"

@@ -64,28 +64,29 @@ impl Confirmations {
     pub(super) async fn follow(&self) -> Result<Infallible> {
         let mut head = self.store.head();
         let mut position = self.start;
-        let (mut looked, mut heard) = (Instant::now(), Instant::now());
+        let (mut last_look, mut last_decision) = (Instant::now(), Instant::now());
         loop {
             let events = self.store.after(position, BATCH).await?;
             if events.iter().filter(|event| self.hear(event)).count() > 0 || !self.anybody_waits() {
-                heard = Instant::now();
+                last_decision = Instant::now();
             }
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
+            if last_look.elapsed() >= LOOK {
+                last_look = Instant::now();
                 self.look_for_parked().await?;
             }
-            if heard.elapsed() >= PATIENCE {
+            if last_decision.elapsed() >= PATIENCE {
                 bail!(
                     "no order has been decided for {} s; look at `kontor status` whether the order process works",
                     PATIENCE.as_secs()
                 );
             }
-            match events.last() {
-                Some(last) => position = last.position,
-                None => tokio::select! {
-                    _ = head.wait_for(|head| *head > position) => {}
-                    () = tokio::time::sleep(LOOK) => {}
-                },
+            if let Some(last) = events.last() {
+                position = last.position;
+                continue;
+            }
+            tokio::select! {
+                _ = head.wait_for(|head| *head > position) => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }

@@ -20,6 +20,8 @@ use super::plan::{Cancellation, Correction, Item, Job, Piece, Plan, Sale, clean}
 use super::refusal::Refusal;
 use crate::runtime::Runtime;
 
+/// What an import says that was told to stop.
+pub(super) const STOPPED: &str = "stopped before the end; run it again, and it goes on from there";
 /// How often a command is sent again that others kept overtaking.
 const ATTEMPTS: usize = 5;
 
@@ -71,7 +73,7 @@ impl Counter<'_> {
     /// Does one job. What was refused is told by line.
     pub(super) async fn carry_out(&self, job: Job) -> Result<Vec<(usize, Refusal)>> {
         if self.runtime.stop.is_cancelled() {
-            bail!("stopped; run it again and it goes on from here");
+            bail!(STOPPED);
         }
         match job {
             Job::Sale(index) => {
@@ -166,7 +168,7 @@ impl Counter<'_> {
     async fn decided(&self, decision: tokio::sync::oneshot::Receiver<Decision>) -> Result<Decision> {
         tokio::select! {
             decision = decision => decision.context("nobody follows the log any more"),
-            () = self.runtime.stop.cancelled() => bail!("stopped; run it again and it goes on from here"),
+            () = self.runtime.stop.cancelled() => bail!(STOPPED),
         }
     }
 
@@ -235,7 +237,7 @@ impl Counter<'_> {
             let sale = self.orders[it.sale].wait();
             let order = tokio::select! {
                 order = sale => *order,
-                () = self.runtime.stop.cancelled() => bail!("stopped; run it again and it goes on from here"),
+                () = self.runtime.stop.cancelled() => bail!(STOPPED),
             };
             if order.is_err() {
                 refused.extend(it.pieces.iter().map(|piece| (piece.line, Refusal::SaleRefused)));
@@ -319,12 +321,5 @@ impl Counter<'_> {
             }
         }
         bail!("others keep changing {id}; run it again when there is less to do");
-    }
-}
-
-impl Piece {
-    /// Pence to be paid back for them.
-    pub(super) fn refund(&self) -> i64 {
-        self.price * i64::from(self.quantity.get())
     }
 }

@@ -19,7 +19,7 @@ use super::Options;
 use super::catalogue::Article;
 use super::confirmations::Confirmations;
 use super::file::Entry;
-use super::jobs::{Counter, Known};
+use super::jobs::{Counter, Known, STOPPED};
 use super::names::{RECEIPT, context, create_key, product_id, receive_key, return_key, user_id};
 use super::plan::{Buyer, Fate, Job, Plan};
 use super::refusal::Refusal;
@@ -266,7 +266,7 @@ async fn reach(runtime: &Runtime, consumer: &str) -> Result<()> {
             moved = tokio::time::timeout(STANDSTILL, position.changed()) => {
                 moved.with_context(|| format!("{consumer} stands still; look at `kontor status`"))??;
             }
-            () = runtime.stop.cancelled() => bail!("stopped; run it again and it goes on from here"),
+            () = runtime.stop.cancelled() => bail!(STOPPED),
         }
     }
     Ok(())

@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use kontor_domain::{Order, OrderCommand, OrderId, Product, ProductCommand};
 use kontor_eventstore::{Consumer, Parked, Recorded, Resumed, StreamKey, Worker, consumer, dead_letters};
-use kontor_projections::orders::Orders;
 use kontor_projections::rebuild::rebuild;
-use kontor_projections::sales::Sales;
-use kontor_projections::view::Projector;
 use kontor_projections::{orders, views};
 use kontor_tests::children::Helper;
 use kontor_tests::examples::{pieces, reason};
@@ -342,17 +339,14 @@ async fn a_poison_event_parks_its_order_and_nothing_else_until_it_is_mended_and_
     let cancel = shop.try_send::<Order>(poisoned, OrderCommand::Cancel { reason: reason("late") }).await;
     assert!(cancel.is_err(), "nobody decides on what cannot be read");
     let stream = letters[0].stream.clone();
-    let orders_view = Projector::<Orders>::default();
-    let still = dead_letters::resume(&shop.pool, &orders_view, &stream).await.unwrap();
+    let still = shop.resume("orders", &stream).await;
     assert!(matches!(still, Resumed::StillParked { .. }), "{still:?}");
     assert_eq!(shop.dead_letters().await.len(), 3);
 
     mend(&shop, &poisoned.to_string(), 3, SHIPPED).await;
-    let consumers = shop.runtime.consumers();
     for letter in &letters {
-        let consumer = consumers.iter().find(|it| it.name() == letter.consumer).unwrap();
-        let done = dead_letters::resume(&shop.pool, consumer.as_ref(), &stream).await.unwrap();
-        assert_eq!(done, Resumed::Done(letter.events), "{}", consumer.name());
+        let done = shop.resume(&letter.consumer, &stream).await;
+        assert_eq!(done, Resumed::Done(letter.events), "{}", letter.consumer);
     }
     shop.caught_up().await;
     let row = shop.order_row(poisoned).await;
@@ -398,9 +392,7 @@ async fn an_order_that_cannot_be_loaded_does_not_hold_up_the_others() {
     mend(&shop, &poisoned.to_string(), 2, confirmed).await;
     mend(&shop, &spoilt.id.to_string(), 3, r#"{"StockAdjusted":{"delta":1,"on_hand":11,"reason":"counted"}}"#).await;
     for letter in &parked {
-        let consumers = worker.runtime.consumers();
-        let consumer = consumers.iter().find(|it| it.name() == letter.consumer).unwrap();
-        dead_letters::resume(&shop.pool, consumer.as_ref(), &letter.stream).await.unwrap();
+        worker.resume(&letter.consumer, &letter.stream).await;
     }
     for id in [of_spoilt, poisoned] {
         shop.until_status(id, "CONFIRMED").await;
@@ -440,8 +432,8 @@ async fn a_rebuild_parks_what_the_live_view_parks() {
 
     mend(&shop, &poisoned.to_string(), 3, SHIPPED).await;
     let stream = StreamKey { aggregate_type: "order".to_owned(), aggregate_id: poisoned.to_string() };
-    for consumer in [&Projector::<Orders>::default() as &dyn Consumer, &Projector::<Sales>::default()] {
-        assert_eq!(dead_letters::resume(&shop.pool, consumer, &stream).await.unwrap(), Resumed::Done(2));
+    for view in ["orders", "sales"] {
+        assert_eq!(shop.resume(view, &stream).await, Resumed::Done(2));
     }
     assert_eq!(shop.order_row(poisoned).await.status, "DELIVERED");
     shop.views_are_true().await;

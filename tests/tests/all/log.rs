@@ -45,7 +45,7 @@ async fn readers_see_every_event_once_in_order_while_processes_append_and_sessio
     ];
     let mut written = 0;
     let mut writers: Vec<Helper> =
-        (1..=3).map(|seed| Helper::writer(HELPER, &shop, seed, 400, &shared.to_string())).collect();
+        (1..=3).map(|seed| Helper::writer(HELPER, &shop, seed, 200, &shared.to_string())).collect();
     for writer in &mut writers {
         written += writer.says("written").await.parse::<u64>().unwrap();
     }
@@ -140,7 +140,7 @@ async fn disturb(database_url: String, seed: u32, done: watch::Receiver<Option<u
         if !(round + seed).is_multiple_of(3) {
             connection.execute(format!("SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str()).await.unwrap();
         }
-        let delay = f64::from((round * 7919 + seed) % 25) / 1_000.0;
+        let delay = f64::from((round * 7919 + seed) % 13) / 1_000.0;
         let inserted = insert_a_product(&mut connection, &format!("H{seed}-{round}"), delay).await;
         let keep = inserted.is_ok() && round.is_multiple_of(2);
         if connection.execute(if keep { "COMMIT" } else { "ROLLBACK" }).await.is_ok() && keep {

@@ -9,6 +9,7 @@ mod crash;
 mod golden;
 mod group;
 mod histories;
+mod import;
 mod log;
 mod mirrors;
 mod orders;

@@ -218,6 +218,10 @@ async fn a_redis_that_was_away_is_brought_up_to_date() {
         proxy.mend();
         shop.caught_up().await;
         filled(&shop).await;
+        eventually("readers ask Redis again", async || {
+            shop.runtime.redis.read::<(Option<String>,)>(redis::pipe().get("nothing")).await.map(drop)
+        })
+        .await;
     }
     shop.finish().await;
 }

@@ -21,10 +21,15 @@ fn entry() -> impl Strategy<Value = Entry> {
         1 => prop::sample::select(vec!["0.001", "-1.0", "999999999999.99"]),
     ];
     let customer = prop::option::weighted(0.8, prop::sample::select(vec!["12345", "12346"]));
-    (invoice, code, quantity, price, customer, 0..50_i64).prop_map(|(invoice, code, quantity, price, customer, minutes)| {
-        let line = Line { customer: customer.map(Text::from), ..line(code, quantity, price) };
-        of_invoice(&invoice, minutes, line)
-    })
+    (invoice, code, quantity, price, customer, 0..50_i64).prop_map(
+        |(invoice, code, quantity, price, customer, minutes)| {
+            let line = Line {
+                customer: customer.map(Text::from),
+                ..line(code, quantity, price)
+            };
+            of_invoice(&invoice, minutes, line)
+        },
+    )
 }
 
 proptest! {
