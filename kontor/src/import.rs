@@ -1,7 +1,7 @@
 //! `kontor import online-retail`: a real shop's year, taken in through the same commands as everybody's.
 //!
-//! [`file`](mod@file) reads the lines, [`plan`] decides purely what a shop makes of each, [`run`] sends the commands,
-//! [`reconcile`] compares file, log and views. Everything that is sent follows from the file alone (ids, keys, times), so
+//! `file` reads the lines, `planner` decides purely what a shop makes of each, `run` and `jobs` send the commands,
+//! `reconcile` compares file, log and views. Everything that is sent follows from the file alone (ids, keys, times), so
 //! whoever is stopped half-way runs it again: the log recognises what it has.
 //!
 //! What becomes of what, and why: `docs/decisions/004-online-retail.md`.
@@ -45,7 +45,8 @@ impl Default for Options {
     }
 }
 
-/// Enough to keep the writer's groups full; few enough for what they cause, some fifty events each, to be still in memory
+/// Enough to keep the writer's groups full. What they cause, some fifty events each, is still in memory when the order
+/// process comes to read it; with more under way it would be read from Postgres.
 const IN_FLIGHT: usize = 96;
 
 /// Imports the "Online Retail" file into the shop, whose workers must be running, here or in another process.

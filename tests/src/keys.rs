@@ -10,7 +10,10 @@ impl Shop {
     /// A connection to this shop's Redis.
     pub async fn redis(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.redis_url()).unwrap();
-        client.get_multiplexed_async_connection().await.expect("REDIS_URL names a Redis that answers")
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("REDIS_URL names a Redis that answers")
     }
 
     /// Every key of this log.

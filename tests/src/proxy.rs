@@ -38,7 +38,12 @@ impl Proxy {
 
     /// Breaks every connection, and takes no more.
     pub fn cut(&self) {
-        self.state.send_modify(|state| *state = State { open: false, cuts: state.cuts + 1 });
+        self.state.send_modify(|state| {
+            *state = State {
+                open: false,
+                cuts: state.cuts + 1,
+            }
+        });
     }
 
     /// Takes connections again.

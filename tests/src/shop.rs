@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kontor::runtime::{MIRRORS, Runtime};
 use kontor_domain::{Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId};
 use kontor_eventstore::{
-    Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Resumed, Store, Stored, StreamKey, SystemClock,
-    consumer, dead_letters, read,
+    Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Resumed, Store, Stored, StreamKey,
+    SystemClock, consumer, dead_letters, read,
 };
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
@@ -286,7 +286,10 @@ impl Shop {
     /// Applies what waits of an aggregate behind a consumer, as `kontor resume` does.
     pub async fn resume(&self, consumer: &str, stream: &StreamKey) -> Resumed {
         let consumers = self.runtime.consumers();
-        let consumer = consumers.iter().find(|it| it.name() == consumer).expect("a consumer of that name");
+        let consumer = consumers
+            .iter()
+            .find(|it| it.name() == consumer)
+            .expect("a consumer of that name");
         self.runtime.resume(consumer.as_ref(), stream).await.unwrap()
     }
 

@@ -10,6 +10,7 @@ use kontor_domain::{
 };
 use kontor_eventstore::{Answer, CommandContext, ExecuteError, IdempotencyKey, Outcome, Stored};
 use tokio::sync::SetOnce;
+use tokio::sync::oneshot::Receiver;
 use tracing::warn;
 
 use super::confirmations::{Confirmations, Decision};
@@ -116,44 +117,29 @@ impl Counter<'_> {
     /// Places an order, waits until it is confirmed, ships and delivers it.
     async fn sell(&self, sale: &Sale) -> Result<Result<OrderId, Refusal>> {
         let key = sale.place_key(self.entries);
-        let (id, repeated) = match self.known(&key) {
+        let (id, placed) = match self.known(&key) {
             Known::Other => return Ok(Err(Refusal::OtherContent)),
             Known::Yes(answer) => (answer.aggregate_id.parse()?, true),
             Known::No => (order_id(sale), false),
         };
-        if repeated && matches!(self.known(&sale.key("deliver")), Known::Yes(_)) {
+        if placed && matches!(self.known(&sale.key("deliver")), Known::Yes(_)) {
             return Ok(Ok(id));
         }
         let decision = self.confirmations.of(id);
-        if !repeated {
-            let place = self.placing(sale)?;
+        let mut repeated = placed;
+        if !placed {
             let context = context(sale.time, &sale.invoice, key);
-            if let Err(why) = self.send::<Order>(id, place, context, true).await? {
-                return Ok(Err(why));
+            match self.send::<Order>(id, self.placing(sale)?, context, true).await? {
+                Ok(outcome) => repeated = outcome.repeated,
+                Err(why) => return Ok(Err(why)),
             }
         }
-        // An order that is as old as an earlier run may have been decided before anybody listened.
-        let status = if repeated {
-            self.runtime
-                .store
-                .inspect::<Order, _>(id, |order, _| order.status())
-                .await?
-        } else {
-            Some(OrderStatus::Pending)
-        };
-        match status {
-            Some(OrderStatus::Pending) => match self.decided(decision).await? {
-                Decision::Confirmed => {}
-                Decision::NotKept => return Ok(Err(Refusal::OrderNotKept)),
-                Decision::Parked => return Ok(Err(Refusal::Parked)),
-            },
-            Some(OrderStatus::Rejected | OrderStatus::Cancelled) | None => {
-                return Ok(Err(Refusal::OrderNotKept));
-            }
-            Some(OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered) => {}
+        if let Err(why) = self.confirmed(id, repeated, decision).await? {
+            return Ok(Err(why));
         }
+        let tracking_number = TrackingNumber::new(sale.parcel())?;
         let ship = OrderCommand::Ship {
-            tracking_number: TrackingNumber::new(sale.parcel())?,
+            tracking_number,
             carrier: None,
         };
         for (step, command) in [("ship", ship), ("deliver", OrderCommand::Deliver)] {
@@ -165,7 +151,33 @@ impl Counter<'_> {
         Ok(Ok(id))
     }
 
-    async fn decided(&self, decision: tokio::sync::oneshot::Receiver<Decision>) -> Result<Decision> {
+    /// Waits for the order process. An order of an earlier run, or of one beside this, may have been decided before
+    /// anybody listened here.
+    async fn confirmed(&self, id: OrderId, repeated: bool, decision: Receiver<Decision>) -> Result<Taken> {
+        if repeated {
+            let status = self
+                .runtime
+                .store
+                .inspect::<Order, _>(id, |order, _| order.status())
+                .await?;
+            match status {
+                Some(OrderStatus::Pending) => {}
+                Some(OrderStatus::Rejected | OrderStatus::Cancelled) | None => {
+                    return Ok(Err(Refusal::OrderNotKept));
+                }
+                Some(OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered) => {
+                    return Ok(Ok(()));
+                }
+            }
+        }
+        Ok(match self.decided(decision).await? {
+            Decision::Confirmed => Ok(()),
+            Decision::NotKept => Err(Refusal::OrderNotKept),
+            Decision::Parked => Err(Refusal::Parked),
+        })
+    }
+
+    async fn decided(&self, decision: Receiver<Decision>) -> Result<Decision> {
         tokio::select! {
             decision = decision => decision.context("nobody follows the log any more"),
             () = self.runtime.stop.cancelled() => bail!(STOPPED),

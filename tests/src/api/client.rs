@@ -230,9 +230,8 @@ impl Client {
 
     /// Some of a product, not older than everything that has happened; null if there is none.
     pub async fn product(&self, id: impl ToString, fields: &str, at_least: u64) -> Value {
-        let query = format!(
-            "query($id: ID!, $at: Position) {{ product(id: $id, atLeast: $at) {{ {fields} }} }}"
-        );
+        let query =
+            format!("query($id: ID!, $at: Position) {{ product(id: $id, atLeast: $at) {{ {fields} }} }}");
         let variables = json!({ "id": id.to_string(), "at": at_least.to_string() });
         self.read(&query, variables).await["product"].take()
     }

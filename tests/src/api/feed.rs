@@ -2,6 +2,7 @@
 
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt};
+use kontor_domain::ProductId;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -62,7 +63,7 @@ impl Topic {
 
     /// One product.
     #[must_use]
-    pub fn product(id: impl ToString) -> Self {
+    pub fn product(id: ProductId) -> Self {
         Self {
             field: "productUpdates",
             id: Some(("productId", id.to_string())),
@@ -192,10 +193,8 @@ impl Feed {
                 Source::Refused(body) => said(body, field),
             }
         };
-        match tokio::time::timeout(PATIENCE, heard).await {
-            Ok(heard) => heard,
-            Err(_) => panic!("{field} says no more"),
-        }
+        let heard = tokio::time::timeout(PATIENCE, heard).await;
+        heard.unwrap_or_else(|_| panic!("{field} says no more"))
     }
 }
 

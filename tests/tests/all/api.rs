@@ -11,6 +11,7 @@ mod lists;
 mod metadata;
 mod orders;
 mod pages;
+mod placing;
 mod redis;
 mod rush;
 mod schema;

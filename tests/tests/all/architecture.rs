@@ -12,16 +12,49 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("kontor-eventstore", &["kontor-domain"]),
     ("kontor-projections", &["kontor-domain", "kontor-eventstore"]),
     ("kontor-fulfilment", &["kontor-domain", "kontor-eventstore"]),
-    ("kontor-api", &["kontor-domain", "kontor-eventstore", "kontor-projections", "kontor-fulfilment"]),
-    ("kontor", &["kontor-domain", "kontor-eventstore", "kontor-projections", "kontor-fulfilment", "kontor-api"]),
+    (
+        "kontor-api",
+        &[
+            "kontor-domain",
+            "kontor-eventstore",
+            "kontor-projections",
+            "kontor-fulfilment",
+        ],
+    ),
+    (
+        "kontor",
+        &[
+            "kontor-domain",
+            "kontor-eventstore",
+            "kontor-projections",
+            "kontor-fulfilment",
+            "kontor-api",
+        ],
+    ),
     (
         "kontor-tests",
-        &["kontor-domain", "kontor-eventstore", "kontor-projections", "kontor-fulfilment", "kontor-api", "kontor"],
+        &[
+            "kontor-domain",
+            "kontor-eventstore",
+            "kontor-projections",
+            "kontor-fulfilment",
+            "kontor-api",
+            "kontor",
+        ],
     ),
 ];
 
 /// What decisions are made without: a database, a runtime, the network, a clock.
-const NOT_IN_DOMAIN: &[&str] = &["sqlx", "postgres-es", "redis", "tokio", "async-graphql", "axum", "chrono", "rand"];
+const NOT_IN_DOMAIN: &[&str] = &[
+    "sqlx",
+    "postgres-es",
+    "redis",
+    "tokio",
+    "async-graphql",
+    "axum",
+    "chrono",
+    "rand",
+];
 
 /// A file longer than this asks to be split by concept.
 const LINES: usize = 450;
@@ -46,9 +79,17 @@ pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn dependencies() -> BTreeMap<String, Vec<(String, DependencyKind)>> {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .unwrap();
     let packages = metadata.packages.into_iter().map(|package| {
-        let dependencies = package.dependencies.into_iter().map(|it| (it.name, it.kind)).collect();
+        let dependencies = package
+            .dependencies
+            .into_iter()
+            .map(|it| (it.name, it.kind))
+            .collect();
         (package.name.to_string(), dependencies)
     });
     packages.collect()
@@ -58,7 +99,11 @@ fn dependencies() -> BTreeMap<String, Vec<(String, DependencyKind)>> {
 fn crates_know_only_those_below_them() {
     let dependencies = dependencies();
     let rooms: BTreeSet<&str> = MAY_KNOW.iter().map(|(room, _)| *room).collect();
-    assert_eq!(dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(), rooms, "a crate without a place");
+    assert_eq!(
+        dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        rooms,
+        "a crate without a place"
+    );
     for (room, may_know) in MAY_KNOW {
         for (dependency, _) in &dependencies[*room] {
             let known = !rooms.contains(dependency.as_str()) || may_know.contains(&dependency.as_str());
@@ -83,7 +128,10 @@ fn files_fit_in_a_head() {
         for file in sources(&folder) {
             let lines = std::fs::read_to_string(&file).unwrap().lines().count();
             if lines > LINES {
-                too_long.push(format!("{}: {lines} lines", file.strip_prefix(root()).unwrap().display()));
+                too_long.push(format!(
+                    "{}: {lines} lines",
+                    file.strip_prefix(root()).unwrap().display()
+                ));
             }
         }
     }

@@ -50,13 +50,19 @@ async fn a_worker_killed_with_kill_9_is_replaced_within_seconds_and_nothing_is_a
     next.caught_up().await;
     next.views_are_true().await;
     let row = shop.product_row(lamp.id).await;
-    assert_eq!((row.on_hand, row.reserved, row.available, row.units_sold), (998, 50, 948, 2));
+    assert_eq!(
+        (row.on_hand, row.reserved, row.available, row.units_sold),
+        (998, 50, 948, 2)
+    );
     next.close().await;
     shop.finish().await;
 }
 
 async fn owners(shop: &Shop) -> Vec<String> {
-    sqlx::query_scalar("SELECT owner FROM leases ORDER BY owner").fetch_all(&shop.pool).await.unwrap()
+    sqlx::query_scalar("SELECT owner FROM leases ORDER BY owner")
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +78,11 @@ async fn a_worker_that_leaves_is_replaced_at_once() {
     let order = shop.order(customer, &[(&lamp, 1)]).await;
     shop.until_status(order, "CONFIRMED").await;
     second.caught_up().await;
-    assert!(left.elapsed() < Duration::from_secs(4), "it gave its leases back: {:?}", left.elapsed());
+    assert!(
+        left.elapsed() < Duration::from_secs(4),
+        "it gave its leases back: {:?}",
+        left.elapsed()
+    );
     second.views_are_true().await;
     second.close().await;
     shop.finish().await;
@@ -130,7 +140,11 @@ impl Consumer for Probe {
         connection: &'a mut PgConnection,
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
-        let hated = self.hates.lock().unwrap().filter(|_| self.hating.load(Ordering::Relaxed));
+        let hated = self
+            .hates
+            .lock()
+            .unwrap()
+            .filter(|_| self.hating.load(Ordering::Relaxed));
         Box::pin(async move {
             for event in events {
                 let stream = event.stream().to_string();
@@ -151,21 +165,33 @@ impl Consumer for Probe {
 
 async fn probe_table(shop: &Shop) {
     // No key: what is applied twice is there twice.
-    sqlx::query("CREATE TABLE probe (position bigint, stream text, n int)").execute(&shop.pool).await.unwrap();
+    sqlx::query("CREATE TABLE probe (position bigint, stream text, n int)")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
 }
 
 async fn probed(shop: &Shop) -> Vec<i64> {
-    sqlx::query_scalar("SELECT position FROM probe ORDER BY ctid").fetch_all(&shop.pool).await.unwrap()
+    sqlx::query_scalar("SELECT position FROM probe ORDER BY ctid")
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap()
 }
 
 fn run(shop: &Shop, probe: &Arc<Probe>, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
-    let worker = Worker::new(shop.store.clone(), Arc::clone(&shop.runtime.progress), "me".to_owned());
+    let worker = Worker::new(
+        shop.store.clone(),
+        Arc::clone(&shop.runtime.progress),
+        "me".to_owned(),
+    );
     tokio::spawn(worker.run(Arc::clone(probe) as Arc<dyn Consumer>, stop.clone()))
 }
 
 async fn checkpoint(shop: &Shop, name: &str) -> u64 {
     let all = consumer::checkpoints(&shop.pool).await.unwrap();
-    all.iter().find(|it| it.consumer == name).unwrap().position
+    all.iter()
+        .find(|it| it.consumer == name)
+        .map_or(0, |it| it.position)
 }
 
 #[tokio::test]
@@ -198,13 +224,23 @@ async fn a_worker_that_lost_its_lease_writes_nothing() {
     assert_eq!(checkpoint(&shop, "probe").await, 0);
 
     // The thief has written meanwhile, and gives up.
-    sqlx::query("INSERT INTO probe VALUES (1, 'by the thief', 1)").execute(&shop.pool).await.unwrap();
-    sqlx::query("UPDATE checkpoints SET position = 1 WHERE consumer = 'probe'").execute(&shop.pool).await.unwrap();
-    sqlx::query("UPDATE leases SET expires_at = '-infinity'").execute(&shop.pool).await.unwrap();
+    sqlx::query("INSERT INTO probe VALUES (1, 'by the thief', 1)")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE checkpoints SET position = 1 WHERE consumer = 'probe'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE leases SET expires_at = '-infinity'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
     probe.may.add_permits(10);
-    eventually("the worker has the lease again and goes on behind the thief", async || {
-        (checkpoint(&shop, "probe").await == 2).then_some(())
-    })
+    eventually(
+        "the worker has the lease again and goes on behind the thief",
+        async || (checkpoint(&shop, "probe").await == 2).then_some(()),
+    )
     .await;
     assert_eq!(probed(&shop).await, [1, 2]);
     stop.cancel();
@@ -229,7 +265,10 @@ async fn an_event_that_postgres_refuses_parks_its_aggregate_only() {
     *probe.hates.lock().unwrap() = Some(bad);
     let worker = run(&shop, &probe, &stop);
     let at = async |position| {
-        eventually("the probe goes on", async || (checkpoint(&shop, "probe").await == position).then_some(())).await;
+        eventually("the probe goes on", async || {
+            (checkpoint(&shop, "probe").await == position).then_some(())
+        })
+        .await;
     };
     at(7).await;
     assert_eq!(probed(&shop).await, [1, 2, 3, 4, 6]);
@@ -239,20 +278,39 @@ async fn an_event_that_postgres_refuses_parks_its_aggregate_only() {
     assert_eq!(probed(&shop).await, [1, 2, 3, 4, 6, 9]);
     let letters = shop.dead_letters().await;
     assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].consumer.as_str(), letters[0].position, letters[0].events), ("probe", 5, 3));
+    assert_eq!(
+        (
+            letters[0].consumer.as_str(),
+            letters[0].position,
+            letters[0].events
+        ),
+        ("probe", 5, 3)
+    );
     assert_eq!(letters[0].stream.to_string(), format!("order {bad}"));
-    assert!(letters[0].error.contains("division by zero"), "{}", letters[0].error);
+    assert!(
+        letters[0].error.contains("division by zero"),
+        "{}",
+        letters[0].error
+    );
 
     let stream = letters[0].stream.clone();
     let still = dead_letters::resume(&shop.pool, probe.as_ref(), &stream).await;
     assert!(still.is_err(), "not mended yet: {still:?}");
     assert_eq!(shop.dead_letters().await, letters, "everything waits as before");
     probe.hating.store(false, Ordering::Relaxed);
-    let done = dead_letters::resume(&shop.pool, probe.as_ref(), &stream).await.unwrap();
+    let done = dead_letters::resume(&shop.pool, probe.as_ref(), &stream)
+        .await
+        .unwrap();
     assert_eq!(done, Resumed::Done(3));
-    assert_eq!(probed(&shop).await, [1, 2, 3, 4, 6, 9, 5, 7, 8], "what waited is applied in order");
+    assert_eq!(
+        probed(&shop).await,
+        [1, 2, 3, 4, 6, 9, 5, 7, 8],
+        "what waited is applied in order"
+    );
     assert_eq!(shop.dead_letters().await, []);
-    let none = dead_letters::resume(&shop.pool, probe.as_ref(), &stream).await.unwrap();
+    let none = dead_letters::resume(&shop.pool, probe.as_ref(), &stream)
+        .await
+        .unwrap();
     assert_eq!(none, Resumed::NotFound);
     stop.cancel();
     worker.await.unwrap();
@@ -278,12 +336,13 @@ async fn append_poison(shop: &Shop, id: OrderId, sequence: i64, event_type: &str
 
 /// Mends it.
 async fn mend(shop: &Shop, id: &str, sequence: i64, payload: &str) {
-    let mended = sqlx::query("UPDATE events SET payload = $3::json WHERE aggregate_id = $1 AND sequence = $2")
-        .bind(id)
-        .bind(sequence)
-        .bind(payload)
-        .execute(&shop.pool)
-        .await;
+    let mended =
+        sqlx::query("UPDATE events SET payload = $3::json WHERE aggregate_id = $1 AND sequence = $2")
+            .bind(id)
+            .bind(sequence)
+            .bind(payload)
+            .execute(&shop.pool)
+            .await;
     assert_eq!(mended.unwrap().rows_affected(), 1);
 }
 
@@ -322,21 +381,45 @@ async fn a_poison_event_parks_its_order_and_nothing_else_until_it_is_mended_and_
     shop.caught_up().await;
     assert_eq!(shop.order_row(healthy).await.status, "SHIPPED");
     assert_eq!(shop.order_row(poisoned).await, before, "the row stays as it was");
-    assert_eq!(shop.stock(lamp.id).await, (97, 6), "the healthy one's 3 left; 2 and 4 are reserved");
+    assert_eq!(
+        shop.stock(lamp.id).await,
+        (97, 6),
+        "the healthy one's 3 left; 2 and 4 are reserved"
+    );
 
     let mut letters = shop.dead_letters().await;
     letters.sort_by(|a, b| a.consumer.cmp(&b.consumer));
-    let of: Vec<_> = letters.iter().map(|it| (it.consumer.as_str(), it.events, it.stream.aggregate_id.as_str())).collect();
+    let of: Vec<_> = letters
+        .iter()
+        .map(|it| (it.consumer.as_str(), it.events, it.stream.aggregate_id.as_str()))
+        .collect();
     let id = poisoned.to_string();
     // The process does not care for Delivered; whether it waits too depends on the batch it came in.
     let by_process = of[0].1;
     assert!((2..=3).contains(&by_process));
-    assert_eq!(of, [("order_process", by_process, &*id), ("orders", 3, &*id), ("sales", 3, &*id)]);
-    assert!(letters.iter().all(|it| it.error.contains("tracking_number")), "{letters:?}");
+    assert_eq!(
+        of,
+        [
+            ("order_process", by_process, &*id),
+            ("orders", 3, &*id),
+            ("sales", 3, &*id)
+        ]
+    );
+    assert!(
+        letters.iter().all(|it| it.error.contains("tracking_number")),
+        "{letters:?}"
+    );
     shop.views_are_true().await;
 
     // The process keeps going for others, though it can do nothing for this one, also when asked.
-    let cancel = shop.try_send::<Order>(poisoned, OrderCommand::Cancel { reason: reason("late") }).await;
+    let cancel = shop
+        .try_send::<Order>(
+            poisoned,
+            OrderCommand::Cancel {
+                reason: reason("late"),
+            },
+        )
+        .await;
     assert!(cancel.is_err(), "nobody decides on what cannot be read");
     let stream = letters[0].stream.clone();
     let still = shop.resume("orders", &stream).await;
@@ -350,9 +433,16 @@ async fn a_poison_event_parks_its_order_and_nothing_else_until_it_is_mended_and_
     }
     shop.caught_up().await;
     let row = shop.order_row(poisoned).await;
-    assert_eq!((row.status.as_str(), row.refunded_minor, row.version), ("DELIVERED", 20_00, 5));
+    assert_eq!(
+        (row.status.as_str(), row.refunded_minor, row.version),
+        ("DELIVERED", 20_00, 5)
+    );
     assert_eq!(row.timeline.len(), 5);
-    assert_eq!(shop.stock(lamp.id).await, (97, 4), "two were committed, and came back");
+    assert_eq!(
+        shop.stock(lamp.id).await,
+        (97, 4),
+        "two were committed, and came back"
+    );
     shop.views_are_true().await;
     shop.finish().await;
 }
@@ -382,15 +472,31 @@ async fn an_order_that_cannot_be_loaded_does_not_hold_up_the_others() {
     shop.until_status(healthy, "CONFIRMED").await;
     worker.caught_up().await;
     let parked = worker.dead_letters().await;
-    let by_process: Vec<_> = parked.iter().filter(|it| it.consumer == "order_process").collect();
-    let streams: Vec<_> = by_process.iter().map(|it| it.stream.aggregate_id.clone()).collect();
+    let by_process: Vec<_> = parked
+        .iter()
+        .filter(|it| it.consumer == "order_process")
+        .collect();
+    let streams: Vec<_> = by_process
+        .iter()
+        .map(|it| it.stream.aggregate_id.clone())
+        .collect();
     assert_eq!(streams, [of_spoilt.to_string(), poisoned.to_string()]);
-    assert!(parked.iter().any(|it| it.consumer == "products" && it.stream.aggregate_id == spoilt.id.to_string()));
+    assert!(
+        parked
+            .iter()
+            .any(|it| it.consumer == "products" && it.stream.aggregate_id == spoilt.id.to_string())
+    );
 
     // Mended, both are seen through.
     let confirmed = r#"{"Confirmed":{"total":{"amount_minor":500,"currency":"GBP"},"pieces":1}}"#;
     mend(&shop, &poisoned.to_string(), 2, confirmed).await;
-    mend(&shop, &spoilt.id.to_string(), 3, r#"{"StockAdjusted":{"delta":1,"on_hand":11,"reason":"counted"}}"#).await;
+    mend(
+        &shop,
+        &spoilt.id.to_string(),
+        3,
+        r#"{"StockAdjusted":{"delta":1,"on_hand":11,"reason":"counted"}}"#,
+    )
+    .await;
     for letter in &parked {
         worker.resume(&letter.consumer, &letter.stream).await;
     }
@@ -422,7 +528,8 @@ async fn a_rebuild_parks_what_the_live_view_parks() {
     let rebuilt = rebuild(&shop.pool, &all, |_, _| {}).await.unwrap();
     let parked = |name| rebuilt.iter().find(|it| it.view == name).unwrap().parked;
     assert_eq!((parked("orders"), parked("sales"), parked("products")), (2, 2, 0));
-    let key = |it: &dead_letters::DeadLetter| (it.consumer.clone(), it.stream.clone(), it.position, it.events);
+    let key =
+        |it: &dead_letters::DeadLetter| (it.consumer.clone(), it.stream.clone(), it.position, it.events);
     let mut now: Vec<_> = shop.dead_letters().await.iter().map(key).collect();
     let mut then: Vec<_> = before.iter().map(key).collect();
     now.sort();
@@ -431,7 +538,10 @@ async fn a_rebuild_parks_what_the_live_view_parks() {
     shop.views_are_true().await;
 
     mend(&shop, &poisoned.to_string(), 3, SHIPPED).await;
-    let stream = StreamKey { aggregate_type: "order".to_owned(), aggregate_id: poisoned.to_string() };
+    let stream = StreamKey {
+        aggregate_type: "order".to_owned(),
+        aggregate_id: poisoned.to_string(),
+    };
     for view in ["orders", "sales"] {
         assert_eq!(shop.resume(view, &stream).await, Resumed::Done(2));
     }
@@ -445,14 +555,25 @@ async fn a_rebuild_parks_what_the_live_view_parks() {
 async fn a_late_worker_catches_up_from_the_beginning() {
     let shop = Shop::quiet().await;
     let lamp = shop.product("LAMP").await;
-    let receive = || ProductCommand::ReceiveStock { quantity: pieces(1), reference: None };
+    let receive = || ProductCommand::ReceiveStock {
+        quantity: pieces(1),
+        reference: None,
+    };
     futures::future::join_all((0..9_000).map(|_| shop.send::<Product>(lamp.id, receive()))).await;
     let worker = shop.branch(Opening::default()).await;
     worker.caught_up().await;
     worker.views_are_true().await;
     assert_eq!(shop.product_row(lamp.id).await.on_hand, 9_000);
-    let late = worker.runtime.progress.reach("products", 100_000, Duration::from_millis(1)).await.unwrap_err();
-    assert_eq!((late.consumer.as_str(), late.wanted, late.reached), ("products", 100_000, 9_001));
+    let late = worker
+        .runtime
+        .progress
+        .reach("products", 100_000, Duration::from_millis(1))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (late.consumer.as_str(), late.wanted, late.reached),
+        ("products", 100_000, 9_001)
+    );
     let rows = orders::by_ids(&shop.pool, &[]).await.unwrap();
     assert!(rows.is_empty());
     worker.close().await;

@@ -49,7 +49,11 @@ fn every_crash_point_of_the_code_is_tested() {
     for room in ["eventstore", "projections", "fulfilment", "api", "kontor"] {
         for file in crate::architecture::sources(&root.join(room).join("src")) {
             let text = std::fs::read_to_string(file).unwrap();
-            found.extend(text.split("crash::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+            found.extend(
+                text.split("crash::point(\"")
+                    .skip(1)
+                    .map(|rest| rest.split('"').next().unwrap().to_owned()),
+            );
         }
     }
     assert_eq!(found, POINTS.iter().map(|point| (*point).to_owned()).collect());
@@ -68,7 +72,11 @@ async fn dies_and_is_replaced(point: &str) {
     let mut placed = Vec::new();
     // Goes on until it is dead, however the events fall into batches.
     let status = loop {
-        let items: &[(&Item, u32)] = if placed.len() % 3 == 0 { &[(&bell, 1), (&lamp, 1)] } else { &[(&bell, 2)] };
+        let items: &[(&Item, u32)] = if placed.len() % 3 == 0 {
+            &[(&bell, 1), (&lamp, 1)]
+        } else {
+            &[(&bell, 2)]
+        };
         placed.push(shop.order(customer, items).await);
         if placed.len() % 4 == 0 {
             // Refused if it is rejected already.
@@ -85,7 +93,10 @@ async fn dies_and_is_replaced(point: &str) {
     };
     assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
     // That its leases run out is shown elsewhere; here nobody needs to wait for it.
-    sqlx::query("UPDATE leases SET expires_at = '-infinity'").execute(&shop.pool).await.unwrap();
+    sqlx::query("UPDATE leases SET expires_at = '-infinity'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
 
     let heir = shop.branch(Opening::default()).await;
     heir.caught_up().await;
@@ -128,10 +139,20 @@ async fn once_only(shop: &Shop) {
 /// while orders come in. Servers of its own, which are brought back as `kontor run` brings them back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_and_redis_die_and_come_back() {
-    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir().unwrap();
-    let options = ServerOptions { data: folder.path().to_owned(), database_url: None, redis_url: None };
+    let folder = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap();
+    let options = ServerOptions {
+        data: folder.path().to_owned(),
+        database_url: None,
+        redis_url: None,
+    };
     let servers = Servers::start(&options).await.unwrap();
-    let shop = Opening::default().redis(servers.redis_url()).at(servers.database_url()).await;
+    let shop = Opening::default()
+        .redis(servers.redis_url())
+        .at(servers.database_url())
+        .await;
     let lamp = shop.product("LAMP").stock(40).await;
     let bell = shop.product("BELL").stock(1_000_000).await;
     let customer = shop.customer().await;
@@ -140,7 +161,11 @@ async fn postgres_and_redis_die_and_come_back() {
     let buyer = async |n: usize| {
         let mut mine = Vec::new();
         while !enough.load(Ordering::Relaxed) {
-            let items: &[(&Item, u32)] = if mine.len() % 5 == 0 { &[(&bell, 1), (&lamp, 1)] } else { &[(&bell, 1)] };
+            let items: &[(&Item, u32)] = if mine.len() % 5 == 0 {
+                &[(&bell, 1), (&lamp, 1)]
+            } else {
+                &[(&bell, 1)]
+            };
             mine.push(insist(&shop, customer, items, &format!("{n}/{}", mine.len())).await);
             acknowledged.fetch_add(1, Ordering::Relaxed);
         }
@@ -149,14 +174,18 @@ async fn postgres_and_redis_die_and_come_back() {
     let killer = async {
         let more = async |orders: usize| {
             let target = acknowledged.load(Ordering::Relaxed) + orders;
-            eventually("orders come in", async || (acknowledged.load(Ordering::Relaxed) >= target).then_some(())).await;
+            eventually("orders come in", async || {
+                (acknowledged.load(Ordering::Relaxed) >= target).then_some(())
+            })
+            .await;
         };
         more(50).await;
-        let writer: i32 =
-            sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'kontor writer' LIMIT 1")
-                .fetch_one(&shop.pool)
-                .await
-                .unwrap();
+        let writer: i32 = sqlx::query_scalar(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'kontor writer' LIMIT 1",
+        )
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
         kill_9(&writer.to_string());
         more(50).await;
         kill_9(&pid_in(&folder.path().join("postgres/postmaster.pid")));
@@ -169,7 +198,11 @@ async fn postgres_and_redis_die_and_come_back() {
 
     shop.caught_up().await;
     let mut rows: Vec<String> = shop.orders().await.into_iter().map(|row| row.id).collect();
-    let mut placed: Vec<String> = [first, second, third].concat().iter().map(ToString::to_string).collect();
+    let mut placed: Vec<String> = [first, second, third]
+        .concat()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     rows.sort_unstable();
     placed.sort_unstable();
     assert_eq!(rows, placed, "every order that was acknowledged is there, once");
@@ -182,9 +215,15 @@ async fn postgres_and_redis_die_and_come_back() {
 /// Places an order, again and again with one key, until it is acknowledged.
 async fn insist(shop: &Shop, customer: UserId, items: &[(&Item, u32)], key: &str) -> OrderId {
     let id = OrderId::from_ulid(shop.store.ids().next());
-    let context = shop.context().once(IdempotencyKey::derived("tests", key, "place"));
+    let context = shop
+        .context()
+        .once(IdempotencyKey::derived("tests", key, "place"));
     loop {
-        match shop.store.create::<Order>(id, shop.placing(customer, items), context.clone()).await {
+        match shop
+            .store
+            .create::<Order>(id, shop.placing(customer, items), context.clone())
+            .await
+        {
             Ok(outcome) => return outcome.id,
             Err(ExecuteError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
@@ -193,10 +232,19 @@ async fn insist(shop: &Shop, customer: UserId, items: &[(&Item, u32)], key: &str
 }
 
 fn pid_in(file: &Path) -> String {
-    std::fs::read_to_string(file).unwrap().lines().next().unwrap().trim().to_owned()
+    std::fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn kill_9(pid: &str) {
-    let killed = std::process::Command::new("kill").args(["-9", pid]).status().unwrap();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", pid])
+        .status()
+        .unwrap();
     assert!(killed.success(), "process {pid}");
 }

@@ -30,12 +30,15 @@ fn events() -> [(&'static str, Vec<&'static str>); 3] {
     let product = variants!(ProductEvent: Created, DetailsChanged, CategoryChanged, PriceChanged, StockReceived,
                             StockAdjusted, StockReserved, ReservationRefused, ReservationReleased,
                             ReservationCommitted, StockReturned, Discontinued, Relisted);
-    let order = variants!(OrderEvent: Placed, Confirmed, Rejected, Cancelled, Shipped, Delivered, ItemsReturned);
+    let order =
+        variants!(OrderEvent: Placed, Confirmed, Rejected, Cancelled, Shipped, Delivered, ItemsReturned);
     [(User::TYPE, user), (Product::TYPE, product), (Order::TYPE, order)]
 }
 
 fn folder(aggregate: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(aggregate)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(aggregate)
 }
 
 /// `<EventType>-<version>.json`, parsed, by event type and version.
@@ -44,7 +47,9 @@ fn files(aggregate: &str) -> BTreeMap<(String, u32), Value> {
     for entry in std::fs::read_dir(folder(aggregate)).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let (event_type, version) = name.rsplit_once('-').unwrap_or_else(|| panic!("{name} says no version"));
+        let (event_type, version) = name
+            .rsplit_once('-')
+            .unwrap_or_else(|| panic!("{name} says no version"));
         let json = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         files.insert((event_type.to_owned(), version.parse().unwrap()), json);
     }
@@ -57,10 +62,19 @@ fn there_is_a_file_for_every_version_of_every_event_and_no_other() {
         let files = files(aggregate);
         let mut expected = BTreeSet::new();
         for variant in variants {
-            let newest = files.keys().filter(|(name, _)| name == variant).map(|(_, version)| *version).max().unwrap_or(1);
+            let newest = files
+                .keys()
+                .filter(|(name, _)| name == variant)
+                .map(|(_, version)| *version)
+                .max()
+                .unwrap_or(1);
             expected.extend((1..=newest).map(|version| (variant.to_owned(), version)));
         }
-        assert_eq!(files.into_keys().collect::<BTreeSet<_>>(), expected, "golden files of {aggregate}");
+        assert_eq!(
+            files.into_keys().collect::<BTreeSet<_>>(),
+            expected,
+            "golden files of {aggregate}"
+        );
     }
 }
 
@@ -71,12 +85,21 @@ fn round_trips<A: Aggregate>() {
         if files.contains_key(&(event_type.clone(), version + 1)) {
             continue;
         }
-        let event: A::Event = serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{event_type}: {error}"));
+        let event: A::Event =
+            serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{event_type}: {error}"));
         assert_eq!(event.event_type(), *event_type);
-        assert_eq!(event.event_version(), version.to_string(), "a golden file of the newest {event_type} is missing");
+        assert_eq!(
+            event.event_version(),
+            version.to_string(),
+            "a golden file of the newest {event_type} is missing"
+        );
         assert_eq!(serde_json::to_value(&event).unwrap(), *json, "{event_type}");
         let text = serde_json::to_string(&event).unwrap();
-        assert_eq!(serde_json::from_str::<A::Event>(&text).unwrap(), event, "{event_type}");
+        assert_eq!(
+            serde_json::from_str::<A::Event>(&text).unwrap(),
+            event,
+            "{event_type}"
+        );
     }
 }
 
@@ -93,8 +116,14 @@ async fn every_version_of_every_event_can_be_read_from_the_log() {
     let shop = Shop::quiet().await;
     let ids = BTreeMap::from([
         (User::TYPE, UserId::from_ulid(shop.store.ids().next()).to_string()),
-        (Product::TYPE, ProductId::from_ulid(shop.store.ids().next()).to_string()),
-        (Order::TYPE, OrderId::from_ulid(shop.store.ids().next()).to_string()),
+        (
+            Product::TYPE,
+            ProductId::from_ulid(shop.store.ids().next()).to_string(),
+        ),
+        (
+            Order::TYPE,
+            OrderId::from_ulid(shop.store.ids().next()).to_string(),
+        ),
     ]);
     let mut written = 0_i64;
     for (aggregate, _) in events() {

@@ -9,10 +9,15 @@ use kontor_projections::products;
 use kontor_tests::{Opening, Shop, eventually};
 
 /// A file with each kind of dirt the real one has, and some more.
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../kontor/src/import/tests/sample.csv");
+const SAMPLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../kontor/src/import/tests/sample.csv"
+);
 
 async fn import(shop: &Shop, file: impl AsRef<Path>) -> Reconciliation {
-    online_retail(&shop.runtime, file.as_ref(), Options::default()).await.unwrap()
+    online_retail(&shop.runtime, file.as_ref(), Options::default())
+        .await
+        .unwrap()
 }
 
 /// The sample, with something else in it.
@@ -33,14 +38,26 @@ async fn a_second_import_changes_nothing_and_comes_to_the_same() {
     let shop = Shop::start().await;
     let first = import(&shop, SAMPLE).await;
     assert!(first.is_equal(), "{first}");
-    assert_eq!((first.together().lines, first.log.orders, first.log.sold, first.log.refunded), (41, 6, 20_839, 5_825));
+    assert_eq!(
+        (
+            first.together().lines,
+            first.log.orders,
+            first.log.sold,
+            first.log.refunded
+        ),
+        (41, 6, 20_839, 5_825)
+    );
     assert_eq!(first.repeated, 0);
     shop.caught_up().await;
     let end = head(&shop.pool).await.unwrap();
 
     let second = import(&shop, SAMPLE).await;
     assert!(second.repeated > 30, "{second}");
-    let as_before = Reconciliation { repeated: first.repeated, elapsed: first.elapsed, ..second };
+    let as_before = Reconciliation {
+        repeated: first.repeated,
+        elapsed: first.elapsed,
+        ..second
+    };
     assert_eq!(as_before, first);
     assert_eq!(head(&shop.pool).await.unwrap(), end, "nothing was written");
     shop.finish().await;
@@ -56,14 +73,22 @@ async fn stock_is_what_came_in_less_what_went_and_did_not_come_back() {
     shop.caught_up().await;
     // Sixteen were received for sixteen sold; thirteen came back.
     assert_eq!(shop.stock(known.id).await, (5 + 13, 0));
-    assert_eq!(shop.product_row(known.id).await.price_minor, 2_00, "a product that is there stays as it is");
+    assert_eq!(
+        shop.product_row(known.id).await.price_minor,
+        2_00,
+        "a product that is there stays as it is"
+    );
     // One sold and two broken, for which three came in; one came back.
     let id = shop.store.holder(ClaimKind::Sku, "21773").await.unwrap().unwrap();
     let rose = products::by_ids(&shop.pool, &[id]).await.unwrap();
     assert_eq!((rose[0].on_hand, rose[0].units_sold), (1, 1));
     // Fifty-six were found.
     let id = shop.store.holder(ClaimKind::Sku, "22139").await.unwrap().unwrap();
-    let found = shop.store.inspect::<Product, _>(id.parse().unwrap(), |product, _| product.available()).await.unwrap();
+    let found = shop
+        .store
+        .inspect::<Product, _>(id.parse().unwrap(), |product, _| product.available())
+        .await
+        .unwrap();
     assert_eq!(found, 56);
     shop.finish().await;
 }
@@ -77,7 +102,10 @@ async fn another_process_may_confirm_and_an_import_that_was_stopped_goes_on() {
         eventually("the import waits for somebody to confirm an order", async || {
             let head = head(&shop.pool).await.unwrap();
             let events = shop.store.after(0, 1_000).await.unwrap();
-            let placed = events.iter().filter(|event| event.event_type() == "Placed").count();
+            let placed = events
+                .iter()
+                .filter(|event| event.event_type() == "Placed")
+                .count();
             (placed == 2 && events.len() as u64 == head).then_some(())
         })
         .await;
@@ -105,7 +133,8 @@ async fn an_invoice_that_reads_otherwise_is_refused_and_the_first_one_stays() {
     let file = edited(&folder, "LANTERN,6", "LANTERN,7");
     let second = import(&shop, &file).await;
     assert!(second.is_equal(), "{second}");
-    let [refused, unsold] = [Refusal::OtherContent, Refusal::SaleRefused].map(|why| lines(&second, Class::Refused(why)));
+    let [refused, unsold] =
+        [Refusal::OtherContent, Refusal::SaleRefused].map(|why| lines(&second, Class::Refused(why)));
     // The three lines of the invoice; and three that take something of it back.
     assert_eq!((refused, unsold), (3, 3), "{second}");
     assert_eq!(second.log.orders, first.log.orders - 1);
@@ -120,7 +149,11 @@ async fn a_longer_file_brings_the_goods_it_needs() {
     import(&shop, SAMPLE).await;
     let folder = tempfile::tempdir().unwrap();
     let more = "536802,22841,ROUND CAKE TIN VINTAGE GREEN,2,2011-08-13 10:00:00,1.25,13953,EIRE\n";
-    let file = edited(&folder, more, &format!("{more}{}", more.replace("536802", "536803")));
+    let file = edited(
+        &folder,
+        more,
+        &format!("{more}{}", more.replace("536802", "536803")),
+    );
     let it = import(&shop, &file).await;
     assert!(it.is_equal(), "{it}");
     assert_eq!((it.log.orders, it.of_other_files), (7, 0), "{it}");

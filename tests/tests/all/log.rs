@@ -31,7 +31,9 @@ async fn readers_see_every_event_once_in_order_while_processes_append_and_sessio
     let elsewhere = shop.branch(Opening::default().quiet()).await;
     // An old transaction that has written and does not end: nobody may wait for it.
     let mut idle = PgConnection::connect(shop.database_url()).await.unwrap();
-    idle.execute("BEGIN; CREATE TABLE unfinished (n int)").await.unwrap();
+    idle.execute("BEGIN; CREATE TABLE unfinished (n int)")
+        .await
+        .unwrap();
 
     let (all_written, done) = watch::channel(None);
     let readers = [
@@ -44,8 +46,9 @@ async fn readers_see_every_event_once_in_order_while_processes_append_and_sessio
         tokio::spawn(disturb(shop.database_url().to_owned(), 2, done.clone())),
     ];
     let mut written = 0;
-    let mut writers: Vec<Helper> =
-        (1..=3).map(|seed| Helper::writer(HELPER, &shop, seed, 200, &shared.to_string())).collect();
+    let mut writers: Vec<Helper> = (1..=3)
+        .map(|seed| Helper::writer(HELPER, &shop, seed, 200, &shared.to_string()))
+        .collect();
     for writer in &mut writers {
         written += writer.says("written").await.parse::<u64>().unwrap();
     }
@@ -59,17 +62,31 @@ async fn readers_see_every_event_once_in_order_while_processes_append_and_sessio
     all_written.send(Some(written)).unwrap();
 
     let log = whole(&shop.pool).await;
-    assert_eq!(log.len() as u64, written, "what was acknowledged is what there is");
+    assert_eq!(
+        log.len() as u64,
+        written,
+        "what was acknowledged is what there is"
+    );
     let positions: Vec<u64> = log.iter().map(|(position, ..)| *position).collect();
-    assert_eq!(positions, (1..=written).collect::<Vec<_>>(), "positions have no gaps");
+    assert_eq!(
+        positions,
+        (1..=written).collect::<Vec<_>>(),
+        "positions have no gaps"
+    );
     let mut versions: HashMap<&str, u64> = HashMap::new();
     for (position, stream, sequence) in &log {
         let version = versions.entry(stream).or_default();
         *version += 1;
         assert_eq!(sequence, version, "the stream {stream} at position {position}");
     }
-    for (reader, seen) in ["another process", "this process", "plain SQL"].iter().zip(join_all(readers).await) {
-        assert!(seen.unwrap() == log, "{reader} saw the log as it is, each event once, in order");
+    for (reader, seen) in ["another process", "this process", "plain SQL"]
+        .iter()
+        .zip(join_all(readers).await)
+    {
+        assert!(
+            seen.unwrap() == log,
+            "{reader} saw the log as it is, each event once, in order"
+        );
     }
     idle.execute("ROLLBACK").await.unwrap();
     elsewhere.close().await;
@@ -124,7 +141,9 @@ async fn behind(pool: &PgPool, position: u64) -> Seen {
     .fetch_all(pool)
     .await
     .unwrap();
-    rows.into_iter().map(|(at, stream, sequence)| (at.cast_unsigned(), stream, sequence.cast_unsigned())).collect()
+    rows.into_iter()
+        .map(|(at, stream, sequence)| (at.cast_unsigned(), stream, sequence.cast_unsigned()))
+        .collect()
 }
 
 /// Other writers by the log's rules, slow ones: several events in a transaction, with and without the lock, and every
@@ -138,12 +157,20 @@ async fn disturb(database_url: String, seed: u32, done: watch::Receiver<Option<u
         }
         connection.execute("BEGIN").await.unwrap();
         if !(round + seed).is_multiple_of(3) {
-            connection.execute(format!("SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str()).await.unwrap();
+            connection
+                .execute(format!("SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str())
+                .await
+                .unwrap();
         }
         let delay = f64::from((round * 7919 + seed) % 13) / 1_000.0;
         let inserted = insert_a_product(&mut connection, &format!("H{seed}-{round}"), delay).await;
         let keep = inserted.is_ok() && round.is_multiple_of(2);
-        if connection.execute(if keep { "COMMIT" } else { "ROLLBACK" }).await.is_ok() && keep {
+        if connection
+            .execute(if keep { "COMMIT" } else { "ROLLBACK" })
+            .await
+            .is_ok()
+            && keep
+        {
             committed += 3;
         }
     }
@@ -152,8 +179,11 @@ async fn disturb(database_url: String, seed: u32, done: watch::Receiver<Option<u
 
 /// Three events of a new product behind the head, and a pause before the transaction can end.
 async fn insert_a_product(connection: &mut PgConnection, sku: &str, delay: f64) -> Result<(), sqlx::Error> {
-    let received =
-        |on_hand| ProductEvent::StockReceived { quantity: pieces(1), on_hand, reference: None };
+    let received = |on_hand| ProductEvent::StockReceived {
+        quantity: pieces(1),
+        on_hand,
+        reference: None,
+    };
     let created = ProductEvent::Created {
         sku: sku.parse().unwrap(),
         name: "Hostile".parse().unwrap(),
@@ -163,7 +193,10 @@ async fn insert_a_product(connection: &mut PgConnection, sku: &str, delay: f64) 
     };
     let events = [created, received(1), received(2)];
     let types: Vec<&str> = events.iter().map(ProductEvent::name).collect();
-    let payloads: Vec<String> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    let payloads: Vec<String> = events
+        .iter()
+        .map(|event| serde_json::to_string(event).unwrap())
+        .collect();
     let metadata = r#"{"command_id":"hostile","correlation_id":"hostile","actor":"system:hostile","time":"2026-01-01T00:00:00.000000Z"}"#;
     sqlx::query(
         "WITH head AS (SELECT coalesce(max(position), 0) AS position FROM events)
@@ -177,12 +210,17 @@ async fn insert_a_product(connection: &mut PgConnection, sku: &str, delay: f64) 
     .bind(metadata)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("SELECT pg_sleep($1)").bind(delay).execute(connection).await?;
+    sqlx::query("SELECT pg_sleep($1)")
+        .bind(delay)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 fn ulid_of(text: &str) -> ulid::Ulid {
-    ulid::Ulid(text.bytes().fold(7, |sum: u128, byte| sum.wrapping_mul(257).wrapping_add(byte.into())))
+    ulid::Ulid(text.bytes().fold(7, |sum: u128, byte| {
+        sum.wrapping_mul(257).wrapping_add(byte.into())
+    }))
 }
 
 #[tokio::test]
@@ -202,8 +240,11 @@ async fn the_stock_repository_reads_what_kontor_wrote() {
 }
 
 /// Loads an aggregate with cqrs-es's own store over postgres-es's own repository.
-async fn same_in_cqrs_es<A: Stored + PartialEq + std::fmt::Debug + Clone>(shop: &Shop, id: A::Id, events: usize)
-where
+async fn same_in_cqrs_es<A: Stored + PartialEq + std::fmt::Debug + Clone>(
+    shop: &Shop,
+    id: A::Id,
+    events: usize,
+) where
     A::Event: PartialEq + std::fmt::Debug,
 {
     let stock = stock_store::<A>(&shop.pool);
@@ -218,7 +259,10 @@ where
         let metadata = ours.metadata().unwrap();
         assert_eq!(theirs.metadata["command_id"], metadata.command_id);
         assert_eq!(theirs.metadata["correlation_id"], metadata.correlation_id);
-        assert_eq!(theirs.metadata.get("causation_id"), metadata.causation_id.as_ref());
+        assert_eq!(
+            theirs.metadata.get("causation_id"),
+            metadata.causation_id.as_ref()
+        );
         assert_eq!(theirs.metadata["actor"], metadata.actor);
         assert_eq!(theirs.metadata["time"], metadata.time);
     }
@@ -233,7 +277,10 @@ fn stock_store<A: Entity>(pool: &PgPool) -> PersistedEventStore<PostgresEventRep
 }
 
 async fn loaded<A: Stored + Clone>(store: &Store, id: A::Id) -> (A, u64) {
-    store.inspect::<A, _>(id, |aggregate, version| (aggregate.clone(), version)).await.unwrap()
+    store
+        .inspect::<A, _>(id, |aggregate, version| (aggregate.clone(), version))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -244,7 +291,9 @@ async fn what_a_process_did_says_what_caused_it() {
     let order = shop.order(customer, &[(&lamp, 1)]).await;
     shop.caught_up().await;
 
-    let stream = read_stream(&shop.pool, "order", &order.to_string()).await.unwrap();
+    let stream = read_stream(&shop.pool, "order", &order.to_string())
+        .await
+        .unwrap();
     let (placed, confirmed) = (stream[0].metadata().unwrap(), stream[1].metadata().unwrap());
     assert_eq!(placed.causation_id, None);
     assert_eq!(placed.correlation_id, placed.command_id);
@@ -258,15 +307,29 @@ async fn what_a_process_did_says_what_caused_it() {
 async fn a_snapshot_is_a_cache_that_may_be_wrong_old_or_gone() {
     let shop = Shop::quiet().await;
     let lamp = shop.product("LAMP").await;
-    let receive = || ProductCommand::ReceiveStock { quantity: pieces(1), reference: None };
+    let receive = || ProductCommand::ReceiveStock {
+        quantity: pieces(1),
+        reference: None,
+    };
     join_all((0..510).map(|_| shop.send::<Product>(lamp.id, receive()))).await;
-    let sequence = eventually("a snapshot is written behind 500 events", async || snapshot_of(&shop, lamp.id).await).await;
+    let sequence = eventually("a snapshot is written behind 500 events", async || {
+        snapshot_of(&shop, lamp.id).await
+    })
+    .await;
     assert!((500..=511).contains(&sequence), "{sequence}");
 
-    let truth = stock_store::<Product>(&shop.pool).load_aggregate(&lamp.id.to_string()).await.unwrap().aggregate;
+    let truth = stock_store::<Product>(&shop.pool)
+        .load_aggregate(&lamp.id.to_string())
+        .await
+        .unwrap()
+        .aggregate;
     assert_eq!(truth.on_hand(), 510);
     let elsewhere = shop.branch(Opening::default().quiet()).await;
-    assert_eq!(loaded(&elsewhere.store, lamp.id).await, (truth.clone(), 511), "with the snapshot");
+    assert_eq!(
+        loaded(&elsewhere.store, lamp.id).await,
+        (truth.clone(), 511),
+        "with the snapshot"
+    );
 
     // What follows would prove nothing if nobody read it.
     change_snapshot(&shop, "'{listing,name}', '\"Painted over\"'").await;
@@ -274,10 +337,21 @@ async fn a_snapshot_is_a_cache_that_may_be_wrong_old_or_gone() {
     assert_eq!((painted.name().unwrap().as_str(), version), ("Painted over", 511));
 
     change_snapshot(&shop, "'{schema}', '99'").await;
-    assert_eq!(loaded(&elsewhere.store, lamp.id).await, (truth.clone(), 511), "of another schema");
+    assert_eq!(
+        loaded(&elsewhere.store, lamp.id).await,
+        (truth.clone(), 511),
+        "of another schema"
+    );
     change_snapshot(&shop, "'{on_hand}', '\"many\"'").await;
-    assert_eq!(loaded(&elsewhere.store, lamp.id).await, (truth.clone(), 511), "unreadable");
-    sqlx::query("DELETE FROM snapshots").execute(&shop.pool).await.unwrap();
+    assert_eq!(
+        loaded(&elsewhere.store, lamp.id).await,
+        (truth.clone(), 511),
+        "unreadable"
+    );
+    sqlx::query("DELETE FROM snapshots")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
     assert_eq!(loaded(&elsewhere.store, lamp.id).await, (truth, 511), "deleted");
 
     // And commands go on from there.
@@ -297,7 +371,14 @@ async fn snapshot_of(shop: &Shop, id: ProductId) -> Option<i64> {
 
 async fn change_snapshot(shop: &Shop, change: &str) {
     let sql = format!("UPDATE snapshots SET payload = jsonb_set(payload::jsonb, {change})::json");
-    assert_eq!(sqlx::query(&sql).execute(&shop.pool).await.unwrap().rows_affected(), 1);
+    assert_eq!(
+        sqlx::query(&sql)
+            .execute(&shop.pool)
+            .await
+            .unwrap()
+            .rows_affected(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -313,8 +394,13 @@ async fn an_event_that_nobody_knows_is_kept_and_told_apart() {
     .unwrap();
     let events = read(&shop.pool, 0, 10).await.unwrap();
     assert!(matches!(&events[0].body, Body::Product(..)));
-    let Body::Unreadable(unknown) = &events[1].body else { panic!("{:?}", events[1].body) };
-    assert_eq!((unknown.aggregate_type.as_str(), unknown.event_type.as_str()), ("parcel", "Lost"));
+    let Body::Unreadable(unknown) = &events[1].body else {
+        panic!("{:?}", events[1].body)
+    };
+    assert_eq!(
+        (unknown.aggregate_type.as_str(), unknown.event_type.as_str()),
+        ("parcel", "Lost")
+    );
     shop.finish().await;
 }
 
@@ -325,11 +411,18 @@ async fn a_restored_log_is_another_log() {
     shop.caught_up().await;
     let before: String = incarnation(&shop).await;
     let elsewhere = shop.branch(Opening::default().quiet()).await;
-    assert_eq!(incarnation(&shop).await, before, "another process finds the same log");
+    assert_eq!(
+        incarnation(&shop).await,
+        before,
+        "another process finds the same log"
+    );
     elsewhere.close().await;
 
     // A backup brings the row back as it was on the cluster it was taken of.
-    sqlx::query("UPDATE log SET cluster = cluster + 1").execute(&shop.pool).await.unwrap();
+    sqlx::query("UPDATE log SET cluster = cluster + 1")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
     let restored = shop.branch(Opening::default()).await;
     let after = incarnation(&shop).await;
     assert_ne!(after, before);
@@ -337,17 +430,32 @@ async fn a_restored_log_is_another_log() {
         .fetch_all(&shop.pool)
         .await
         .unwrap();
-    assert_eq!(of_checkpoints, [after], "the checkpoints came back with the log they belong to");
-    assert_eq!(restored.redis_keys().await, [] as [String; 0], "what Redis holds belongs to the log that was");
-    let cards = kontor_projections::cards::ProductCards::new(restored.runtime.redis.clone(), restored.pool.clone());
-    assert_eq!(cards.get(&[lamp.id.to_string()]).await.unwrap()[&lamp.id.to_string()].on_hand, 3);
+    assert_eq!(
+        of_checkpoints,
+        [after],
+        "the checkpoints came back with the log they belong to"
+    );
+    assert_eq!(
+        restored.redis_keys().await,
+        [] as [String; 0],
+        "what Redis holds belongs to the log that was"
+    );
+    let cards =
+        kontor_projections::cards::ProductCards::new(restored.runtime.redis.clone(), restored.pool.clone());
+    assert_eq!(
+        cards.get(&[lamp.id.to_string()]).await.unwrap()[&lamp.id.to_string()].on_hand,
+        3
+    );
     restored.empty_redis().await;
     restored.close().await;
     shop.finish().await;
 }
 
 async fn incarnation(shop: &Shop) -> String {
-    sqlx::query_scalar("SELECT incarnation FROM log").fetch_one(&shop.pool).await.unwrap()
+    sqlx::query_scalar("SELECT incarnation FROM log")
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -361,7 +469,10 @@ async fn a_newer_schema_is_refused_with_a_sentence() {
     .await
     .unwrap();
     let refused = schema::migrate(&shop.pool).await.unwrap_err().to_string();
-    assert!(refused.contains("version 9999") && refused.contains("newer than this Kontor"), "{refused}");
+    assert!(
+        refused.contains("version 9999") && refused.contains("newer than this Kontor"),
+        "{refused}"
+    );
     shop.finish().await;
 }
 
@@ -371,12 +482,18 @@ async fn a_reader_hears_of_events_at_once_and_without_notifications_soon() {
     let elsewhere = shop.branch(Opening::default().quiet()).await;
     let mut head = elsewhere.store.head();
     shop.product("HEARD").await;
-    tokio::time::timeout(Duration::from_secs(5), head.wait_for(|head| *head == 1)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), head.wait_for(|head| *head == 1))
+        .await
+        .unwrap()
+        .unwrap();
 
     // Nobody announces what is written behind Kontor's back.
     let mut connection = PgConnection::connect(shop.database_url()).await.unwrap();
     insert_a_product(&mut connection, "UNHEARD", 0.0).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), head.wait_for(|head| *head == 4)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), head.wait_for(|head| *head == 4))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(elsewhere.store.after(0, 10).await.unwrap().len(), 4);
     elsewhere.close().await;
     shop.finish().await;

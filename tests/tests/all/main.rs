@@ -1,6 +1,10 @@
 //! The integration tests, in one binary: against a real Postgres and Redis, in several processes where it matters.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic is the report"
+)]
 
 mod api;
 mod architecture;

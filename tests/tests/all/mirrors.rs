@@ -28,7 +28,11 @@ fn readers(shop: &Shop) -> Readers {
 }
 
 async fn get(shop: &Shop, key: &str) -> Option<String> {
-    redis::cmd("GET").arg(shop.runtime.redis.key(key)).query_async(&mut shop.redis().await).await.unwrap()
+    redis::cmd("GET")
+        .arg(shop.runtime.redis.key(key))
+        .query_async(&mut shop.redis().await)
+        .await
+        .unwrap()
 }
 
 /// Waits until every mirror says in Redis that it is at the head.
@@ -45,7 +49,10 @@ async fn filled(shop: &Shop) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_asked_first_and_knows_what_postgres_knows() {
     let shop = Shop::start().await;
-    let (lamp, bell) = (shop.product("LAMP").stock(9).await, shop.product("BELL").stock(9).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(9).await,
+        shop.product("BELL").stock(9).await,
+    );
     let customer = shop.customer().await;
     let order = shop.order(customer, &[(&lamp, 2), (&bell, 3)]).await;
     shop.until_status(order, "CONFIRMED").await;
@@ -53,23 +60,44 @@ async fn redis_is_asked_first_and_knows_what_postgres_knows() {
     shop.caught_up().await;
     filled(&shop).await;
 
-    let Readers { cards, statuses, sellers } = readers(&shop);
+    let Readers {
+        cards,
+        statuses,
+        sellers,
+    } = readers(&shop);
     let (lamp_id, bell_id, order_id) = (lamp.id.to_string(), bell.id.to_string(), order.to_string());
     let asked = [lamp_id.clone(), bell_id.clone(), "prd_nothing".to_owned()];
     let found = cards.get(&asked).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!(found[&lamp_id], shop.product_row(lamp.id).await);
-    let status = statuses.get(std::slice::from_ref(&order_id)).await.unwrap().remove(&order_id).unwrap();
+    let status = statuses
+        .get(std::slice::from_ref(&order_id))
+        .await
+        .unwrap()
+        .remove(&order_id)
+        .unwrap();
     let row = shop.order_row(order).await;
-    assert_eq!((status.status.as_str(), status.version, status.position), ("SHIPPED", row.version, row.position));
-    assert_eq!((status.customer_id, status.updated_at), (row.customer_id, row.updated_at));
-    assert_eq!(sellers.top(10).await.unwrap(), [(bell_id.clone(), 3), (lamp_id.clone(), 2)]);
+    assert_eq!(
+        (status.status.as_str(), status.version, status.position),
+        ("SHIPPED", row.version, row.position)
+    );
+    assert_eq!(
+        (status.customer_id, status.updated_at),
+        (row.customer_id, row.updated_at)
+    );
+    assert_eq!(
+        sellers.top(10).await.unwrap(),
+        [(bell_id.clone(), 3), (lamp_id.clone(), 2)]
+    );
     assert_eq!(sellers.top(1).await.unwrap(), [(bell_id.clone(), 3)]);
 
     // Gone from Postgres, so this can only come from Redis.
     let mut tx = shop.pool.begin().await.unwrap();
     for table in ["products", "orders"] {
-        sqlx::query(&format!("DELETE FROM {table}")).execute(&mut *tx).await.unwrap();
+        sqlx::query(&format!("DELETE FROM {table}"))
+            .execute(&mut *tx)
+            .await
+            .unwrap();
     }
     tx.commit().await.unwrap();
     assert_eq!(cards.get(&asked).await.unwrap(), found);
@@ -77,7 +105,10 @@ async fn redis_is_asked_first_and_knows_what_postgres_knows() {
     assert_eq!(sellers.top(10).await.unwrap().len(), 2);
     kontor_projections::rebuild::rebuild(
         &shop.pool,
-        &kontor_projections::views().into_iter().map(|(view, _)| view).collect::<Vec<_>>(),
+        &kontor_projections::views()
+            .into_iter()
+            .map(|(view, _)| view)
+            .collect::<Vec<_>>(),
         |_, _| {},
     )
     .await
@@ -89,7 +120,10 @@ async fn redis_is_asked_first_and_knows_what_postgres_knows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_emptied_at_any_moment_is_filled_again_and_nobody_reads_too_little() {
     let shop = Shop::start().await;
-    let (lamp, bell) = (shop.product("LAMP").stock(100_000).await, shop.product("BELL").stock(10).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(100_000).await,
+        shop.product("BELL").stock(10).await,
+    );
     let customer = shop.customer().await;
     let first = shop.order(customer, &[(&lamp, 1)]).await;
     shop.until_status(first, "CONFIRMED").await;
@@ -101,7 +135,10 @@ async fn redis_emptied_at_any_moment_is_filled_again_and_nobody_reads_too_little
         while !stop.load(Ordering::Relaxed) {
             let order = shop.order(customer, &[(&lamp, 1), (&bell, 1)]).await;
             shop.ship(first).await;
-            let receive = ProductCommand::ReceiveStock { quantity: pieces(1), reference: None };
+            let receive = ProductCommand::ReceiveStock {
+                quantity: pieces(1),
+                reference: None,
+            };
             shop.send::<Product>(bell.id, receive).await;
             if shop.until_status(order, "CONFIRMED").await.version == 2 {
                 shop.ship(order).await;
@@ -119,7 +156,11 @@ async fn redis_emptied_at_any_moment_is_filled_again_and_nobody_reads_too_little
         stop.store(true, Ordering::Relaxed);
     };
     let reader = async {
-        let Readers { cards, statuses, sellers } = readers(&shop);
+        let Readers {
+            cards,
+            statuses,
+            sellers,
+        } = readers(&shop);
         let ids = [lamp.id.to_string(), bell.id.to_string()];
         let order = [first.to_string()];
         while !stop.load(Ordering::Relaxed) {
@@ -129,12 +170,19 @@ async fn redis_emptied_at_any_moment_is_filled_again_and_nobody_reads_too_little
             for id in &ids {
                 let due = last_event(&shop, id, cards_at).await;
                 let card = found.get(id).expect("a card is missing");
-                assert!(card.position >= due, "{id} is at {}, and {due} was promised", card.position);
+                assert!(
+                    card.position >= due,
+                    "{id} is at {}, and {due} was promised",
+                    card.position
+                );
             }
             assert_eq!(statuses.get(&order).await.unwrap().len(), 1);
             let due = shipped(&shop, &ids[0], sellers_at).await;
             let top = sellers.top(10).await.unwrap();
-            let lamps = top.iter().find(|(id, _)| *id == ids[0]).map_or(0, |(_, sold)| *sold);
+            let lamps = top
+                .iter()
+                .find(|(id, _)| *id == ids[0])
+                .map_or(0, |(_, sold)| *sold);
             assert!(lamps >= due, "{lamps} lamps are sold, and {due} were promised");
             reads.fetch_add(1, Ordering::Relaxed);
         }
@@ -153,12 +201,14 @@ async fn redis_emptied_at_any_moment_is_filled_again_and_nobody_reads_too_little
 }
 
 async fn last_event(shop: &Shop, id: &str, until: u64) -> i64 {
-    sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM events WHERE aggregate_id = $1 AND position <= $2")
-        .bind(id)
-        .bind(until.cast_signed())
-        .fetch_one(&shop.pool)
-        .await
-        .unwrap()
+    sqlx::query_scalar(
+        "SELECT coalesce(max(position), 0) FROM events WHERE aggregate_id = $1 AND position <= $2",
+    )
+    .bind(id)
+    .bind(until.cast_signed())
+    .fetch_one(&shop.pool)
+    .await
+    .unwrap()
 }
 
 async fn shipped(shop: &Shop, id: &str, until: u64) -> i64 {
@@ -176,7 +226,9 @@ async fn shipped(shop: &Shop, id: &str, until: u64) -> i64 {
 async fn a_shop_without_redis_answers_from_postgres() {
     let shop = Shop::quiet().await;
     // Nobody listens at port 1.
-    let lonely = shop.branch(Opening::default().redis("redis://127.0.0.1:1/0")).await;
+    let lonely = shop
+        .branch(Opening::default().redis("redis://127.0.0.1:1/0"))
+        .await;
     let lamp = lonely.product("LAMP").stock(9).await;
     let customer = lonely.customer().await;
     let order = lonely.order(customer, &[(&lamp, 2)]).await;
@@ -185,11 +237,21 @@ async fn a_shop_without_redis_answers_from_postgres() {
     let sold = async || (shop.product_row(lamp.id).await.units_sold == 2).then_some(());
     eventually("the view has the sale", sold).await;
 
-    let Readers { cards, statuses, sellers } = readers(&lonely);
+    let Readers {
+        cards,
+        statuses,
+        sellers,
+    } = readers(&lonely);
     let (lamp_id, order_id) = (lamp.id.to_string(), order.to_string());
     for _ in 0..3 {
-        assert_eq!(cards.get(std::slice::from_ref(&lamp_id)).await.unwrap()[&lamp_id].on_hand, 7);
-        assert_eq!(statuses.get(std::slice::from_ref(&order_id)).await.unwrap()[&order_id].status, "SHIPPED");
+        assert_eq!(
+            cards.get(std::slice::from_ref(&lamp_id)).await.unwrap()[&lamp_id].on_hand,
+            7
+        );
+        assert_eq!(
+            statuses.get(std::slice::from_ref(&order_id)).await.unwrap()[&order_id].status,
+            "SHIPPED"
+        );
         assert_eq!(sellers.top(5).await.unwrap(), [(lamp_id.clone(), 2)]);
     }
     assert!(lonely.runtime.redis.ping().await.is_err());
@@ -212,14 +274,27 @@ async fn a_redis_that_was_away_is_brought_up_to_date() {
         proxy.cut();
         let order = shop.order(customer, &[(&lamp, 1)]).await;
         let row = shop.until_status(order, "CONFIRMED").await;
-        shop.runtime.progress.reach("products", row.position.cast_unsigned(), kontor_tests::PATIENCE).await.unwrap();
-        let card = cards.get(std::slice::from_ref(&id)).await.unwrap().remove(&id).unwrap();
+        shop.runtime
+            .progress
+            .reach("products", row.position.cast_unsigned(), kontor_tests::PATIENCE)
+            .await
+            .unwrap();
+        let card = cards
+            .get(std::slice::from_ref(&id))
+            .await
+            .unwrap()
+            .remove(&id)
+            .unwrap();
         assert_eq!(card, shop.product_row(lamp.id).await, "from Postgres");
         proxy.mend();
         shop.caught_up().await;
         filled(&shop).await;
         eventually("readers ask Redis again", async || {
-            shop.runtime.redis.read::<(Option<String>,)>(redis::pipe().get("nothing")).await.map(drop)
+            shop.runtime
+                .redis
+                .read::<(Option<String>,)>(redis::pipe().get("nothing"))
+                .await
+                .map(drop)
         })
         .await;
     }
@@ -234,19 +309,49 @@ async fn a_value_never_goes_back_to_an_older_position() {
     let card = shop.runtime.redis.key(&format!("product:{}", lamp.id));
     let mut redis = shop.redis().await;
     // As if somebody who is further had written it.
-    redis::cmd("HSET").arg(&card).arg("position").arg(1_000_000).exec_async(&mut redis).await.unwrap();
-    let before: String = redis::cmd("HGET").arg(&card).arg("value").query_async(&mut redis).await.unwrap();
-    let receive = ProductCommand::ReceiveStock { quantity: pieces(1), reference: None };
+    redis::cmd("HSET")
+        .arg(&card)
+        .arg("position")
+        .arg(1_000_000)
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    let before: String = redis::cmd("HGET")
+        .arg(&card)
+        .arg("value")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let receive = ProductCommand::ReceiveStock {
+        quantity: pieces(1),
+        reference: None,
+    };
     shop.send::<Product>(lamp.id, receive.clone()).await;
     shop.caught_up().await;
-    let value: String = redis::cmd("HGET").arg(&card).arg("value").query_async(&mut redis).await.unwrap();
+    let value: String = redis::cmd("HGET")
+        .arg(&card)
+        .arg("value")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     assert_eq!(value, before);
     // And from there it goes on.
-    redis::cmd("HSET").arg(&card).arg("position").arg(2).exec_async(&mut redis).await.unwrap();
+    redis::cmd("HSET")
+        .arg(&card)
+        .arg("position")
+        .arg(2)
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
     shop.send::<Product>(lamp.id, receive).await;
     shop.caught_up().await;
-    let (position, value): (i64, String) =
-        redis::cmd("HMGET").arg(&card).arg("position").arg("value").query_async(&mut redis).await.unwrap();
+    let (position, value): (i64, String) = redis::cmd("HMGET")
+        .arg(&card)
+        .arg("position")
+        .arg("value")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     assert_eq!(position, 4);
     assert!(value.contains("\"on_hand\":3"), "{value}");
     shop.finish().await;
@@ -272,7 +377,11 @@ async fn a_mirror_whose_place_is_wrong_or_lost_starts_over() {
         }
         pipe.exec_async(&mut redis).await.unwrap();
         filled(&shop).await;
-        let exists: bool = redis::cmd("EXISTS").arg(&card).query_async(&mut redis).await.unwrap();
+        let exists: bool = redis::cmd("EXISTS")
+            .arg(&card)
+            .query_async(&mut redis)
+            .await
+            .unwrap();
         assert!(exists);
     }
     shop.runtime.redis.forget("product_cards").await.unwrap();

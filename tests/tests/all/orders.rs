@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kontor_domain::{Order, OrderCommand, OrderId, OrderStatus, RefusalReason, RefusedItem, ReturnLine, ReturnedLine, UserId};
+use kontor_domain::{
+    Order, OrderCommand, OrderId, OrderStatus, RefusalReason, RefusedItem, ReturnLine, ReturnedLine, UserId,
+};
 use kontor_eventstore::ManualClock;
 use kontor_projections::orders::{self, Happening, OrderFilter, OrderRow, Orders, TimelineEntry};
 use kontor_tests::examples::{address, gbp, line, pieces, reason};
@@ -16,7 +18,11 @@ fn noon() -> DateTime<Utc> {
 }
 
 async fn quiet(clock: &Arc<ManualClock>) -> Shop {
-    Opening::default().quiet().clock(Arc::clone(clock) as _).open().await
+    Opening::default()
+        .quiet()
+        .clock(Arc::clone(clock) as _)
+        .open()
+        .await
 }
 
 #[tokio::test]
@@ -28,7 +34,12 @@ async fn a_row_tells_the_whole_story_of_an_order() {
     let customer = shop.customer().await; // 3
     let id = shop.order(customer, &[(&lamp, 2), (&bell, 4)]).await; // 4
     project::<Orders>(&shop).await;
-    let placed = TimelineEntry { position: 4, at: noon(), status: OrderStatus::Pending, what: Happening::Placed };
+    let placed = TimelineEntry {
+        position: 4,
+        at: noon(),
+        status: OrderStatus::Pending,
+        what: Happening::Placed,
+    };
     let row = shop.order_row(id).await;
     let expected = OrderRow {
         id: id.to_string(),
@@ -49,29 +60,57 @@ async fn a_row_tells_the_whole_story_of_an_order() {
 
     let mut timeline = vec![placed];
     let return_bells = OrderCommand::ReturnItems {
-        lines: vec![ReturnLine { line: 1, quantity: pieces(3) }],
+        lines: vec![ReturnLine {
+            line: 1,
+            quantity: pieces(3),
+        }],
         refund: gbp(7_50),
         reason: reason("out of tune"),
         restock: true,
     };
-    let ship = OrderCommand::Ship { tracking_number: "T-1".parse().unwrap(), carrier: Some("Cog".parse().unwrap()) };
-    let shipped = Happening::Shipped { tracking_number: "T-1".to_owned(), carrier: Some("Cog".to_owned()) };
+    let ship = OrderCommand::Ship {
+        tracking_number: "T-1".parse().unwrap(),
+        carrier: Some("Cog".parse().unwrap()),
+    };
+    let shipped = Happening::Shipped {
+        tracking_number: "T-1".to_owned(),
+        carrier: Some("Cog".to_owned()),
+    };
     let returned = Happening::Returned {
-        lines: vec![ReturnedLine { line: 1, product_id: bell.id, quantity: pieces(3) }],
+        lines: vec![ReturnedLine {
+            line: 1,
+            product_id: bell.id,
+            quantity: pieces(3),
+        }],
         refund: gbp(7_50),
         reason: "out of tune".to_owned(),
         restocked: true,
     };
     for (minutes, command, status, what) in [
-        (1, OrderCommand::Confirm, OrderStatus::Confirmed, Happening::Confirmed),
+        (
+            1,
+            OrderCommand::Confirm,
+            OrderStatus::Confirmed,
+            Happening::Confirmed,
+        ),
         (2, ship, OrderStatus::Shipped, shipped),
-        (3, OrderCommand::Deliver, OrderStatus::Delivered, Happening::Delivered),
+        (
+            3,
+            OrderCommand::Deliver,
+            OrderStatus::Delivered,
+            Happening::Delivered,
+        ),
         (4, return_bells, OrderStatus::Delivered, returned),
     ] {
         let at = noon() + TimeDelta::minutes(minutes);
         clock.set(at);
         let position = shop.send::<Order>(id, command).await.position;
-        timeline.push(TimelineEntry { position, at, status, what });
+        timeline.push(TimelineEntry {
+            position,
+            at,
+            status,
+            what,
+        });
         project::<Orders>(&shop).await;
         let row = shop.order_row(id).await;
         assert_eq!(row.timeline.0, timeline);
@@ -79,7 +118,10 @@ async fn a_row_tells_the_whole_story_of_an_order() {
         assert_eq!((row.version, row.position), (minutes + 1, position.cast_signed()));
     }
     let row = shop.order_row(id).await;
-    assert_eq!((row.total_minor, row.refunded_minor, row.placed_at), (30_00, 7_50, noon()));
+    assert_eq!(
+        (row.total_minor, row.refunded_minor, row.placed_at),
+        (30_00, 7_50, noon())
+    );
     shop.finish().await;
 }
 
@@ -89,16 +131,40 @@ async fn a_row_says_why_an_order_came_to_nothing() {
     let shop = quiet(&clock).await;
     let lamp = shop.product("LAMP").await;
     let customer = shop.customer().await;
-    let (rejected, cancelled) = (shop.order(customer, &[(&lamp, 2)]).await, shop.order(customer, &[(&lamp, 1)]).await);
-    let refused =
-        vec![RefusedItem { product_id: lamp.id, requested: pieces(2), available: 1, reason: RefusalReason::InsufficientStock }];
-    shop.send::<Order>(rejected, OrderCommand::Reject { refused: refused.clone() }).await;
-    shop.send::<Order>(cancelled, OrderCommand::Cancel { reason: reason("second thoughts") }).await;
+    let (rejected, cancelled) = (
+        shop.order(customer, &[(&lamp, 2)]).await,
+        shop.order(customer, &[(&lamp, 1)]).await,
+    );
+    let refused = vec![RefusedItem {
+        product_id: lamp.id,
+        requested: pieces(2),
+        available: 1,
+        reason: RefusalReason::InsufficientStock,
+    }];
+    shop.send::<Order>(
+        rejected,
+        OrderCommand::Reject {
+            refused: refused.clone(),
+        },
+    )
+    .await;
+    shop.send::<Order>(
+        cancelled,
+        OrderCommand::Cancel {
+            reason: reason("second thoughts"),
+        },
+    )
+    .await;
     project::<Orders>(&shop).await;
     let row = shop.order_row(rejected).await;
-    assert_eq!((row.status.as_str(), &row.timeline[1].what), ("REJECTED", &Happening::Rejected { refused }));
+    assert_eq!(
+        (row.status.as_str(), &row.timeline[1].what),
+        ("REJECTED", &Happening::Rejected { refused })
+    );
     let row = shop.order_row(cancelled).await;
-    let why = Happening::Cancelled { reason: "second thoughts".to_owned() };
+    let why = Happening::Cancelled {
+        reason: "second thoughts".to_owned(),
+    };
     assert_eq!((row.status.as_str(), &row.timeline[1].what), ("CANCELLED", &why));
     shop.finish().await;
 }
@@ -115,7 +181,11 @@ async fn lists_are_newest_first_in_pages_and_keep_customers_apart() {
         clock.set(noon() + TimeDelta::minutes(i64::try_from(n / 3).unwrap()));
         let customer = customers[n % 2];
         let id = shop.order(customer, &[(&lamp, 1)]).await;
-        placed.push((noon() + TimeDelta::minutes(i64::try_from(n / 3).unwrap()), id, customer));
+        placed.push((
+            noon() + TimeDelta::minutes(i64::try_from(n / 3).unwrap()),
+            id,
+            customer,
+        ));
         if n % 4 == 0 {
             shop.send::<Order>(id, OrderCommand::Confirm).await;
         }
@@ -124,7 +194,11 @@ async fn lists_are_newest_first_in_pages_and_keep_customers_apart() {
     placed.sort_unstable();
     placed.reverse();
     let ids = |of: &dyn Fn(&UserId) -> bool| -> Vec<String> {
-        placed.iter().filter(|(.., customer)| of(customer)).map(|(_, id, _)| id.to_string()).collect()
+        placed
+            .iter()
+            .filter(|(.., customer)| of(customer))
+            .map(|(_, id, _)| id.to_string())
+            .collect()
     };
     let pages = async |filter: &OrderFilter, size| {
         let mut found: Vec<OrderRow> = Vec::new();
@@ -139,18 +213,37 @@ async fn lists_are_newest_first_in_pages_and_keep_customers_apart() {
         }
     };
     for size in [1, 5, 100] {
-        let all: Vec<String> = pages(&OrderFilter::default(), size).await.into_iter().map(|row| row.id).collect();
+        let all: Vec<String> = pages(&OrderFilter::default(), size)
+            .await
+            .into_iter()
+            .map(|row| row.id)
+            .collect();
         assert_eq!(all, ids(&|_| true));
         for customer in customers {
-            let filter = OrderFilter { customer_id: Some(customer), status: None };
+            let filter = OrderFilter {
+                customer_id: Some(customer),
+                status: None,
+            };
             let theirs: Vec<String> = pages(&filter, size).await.into_iter().map(|row| row.id).collect();
             assert_eq!(theirs, ids(&|it| *it == customer));
         }
-        let filter = OrderFilter { customer_id: Some(customers[0]), status: Some(OrderStatus::Confirmed) };
+        let filter = OrderFilter {
+            customer_id: Some(customers[0]),
+            status: Some(OrderStatus::Confirmed),
+        };
         let confirmed = pages(&filter, size).await;
         assert_eq!(confirmed.len(), 3);
-        assert!(confirmed.iter().all(|row| row.status == "CONFIRMED" && row.customer_id == customers[0].to_string()));
+        assert!(
+            confirmed
+                .iter()
+                .all(|row| row.status == "CONFIRMED" && row.customer_id == customers[0].to_string())
+        );
     }
-    assert_eq!(orders::by_ids(&shop.pool, &["ord_nothing".to_owned()]).await.unwrap(), []);
+    assert_eq!(
+        orders::by_ids(&shop.pool, &["ord_nothing".to_owned()])
+            .await
+            .unwrap(),
+        []
+    );
     shop.finish().await;
 }

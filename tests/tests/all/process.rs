@@ -22,13 +22,19 @@ fn refused(row: &OrderRow) -> Vec<RefusedItem> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_confirmed_when_everything_is_reserved() {
     let shop = Shop::start().await;
-    let (lamp, bell) = (shop.product("LAMP").stock(5).await, shop.product("BELL").stock(3).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(5).await,
+        shop.product("BELL").stock(3).await,
+    );
     let customer = shop.customer().await;
     // One product on two lines is reserved once, for both.
     let order = shop.order(customer, &[(&lamp, 2), (&bell, 3), (&lamp, 3)]).await;
     shop.until_status(order, "CONFIRMED").await;
     shop.caught_up().await;
-    assert_eq!((shop.stock(lamp.id).await, shop.stock(bell.id).await), ((5, 5), (3, 3)));
+    assert_eq!(
+        (shop.stock(lamp.id).await, shop.stock(bell.id).await),
+        ((5, 5), (3, 3))
+    );
     assert_eq!(shop.product_row(lamp.id).await.available, 0);
     shop.books_balance().await;
     shop.finish().await;
@@ -37,17 +43,44 @@ async fn an_order_is_confirmed_when_everything_is_reserved() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_rejected_with_what_was_missing_and_what_had_been_reserved_is_released() {
     let shop = Shop::start().await;
-    let (lamp, bell, rope) =
-        (shop.product("LAMP").stock(5).await, shop.product("BELL").stock(1).await, shop.product("ROPE").stock(9).await);
-    shop.send::<Product>(rope.id, ProductCommand::Discontinue { reason: None }).await;
-    let never = Item { id: ProductId::from_ulid(shop.store.ids().next()), ..lamp.clone() };
+    let (lamp, bell, rope) = (
+        shop.product("LAMP").stock(5).await,
+        shop.product("BELL").stock(1).await,
+        shop.product("ROPE").stock(9).await,
+    );
+    shop.send::<Product>(rope.id, ProductCommand::Discontinue { reason: None })
+        .await;
+    let never = Item {
+        id: ProductId::from_ulid(shop.store.ids().next()),
+        ..lamp.clone()
+    };
     let customer = shop.customer().await;
-    let order = shop.order(customer, &[(&lamp, 2), (&bell, 1), (&bell, 3), (&rope, 1), (&never, 7)]).await;
+    let order = shop
+        .order(
+            customer,
+            &[(&lamp, 2), (&bell, 1), (&bell, 3), (&rope, 1), (&never, 7)],
+        )
+        .await;
     let row = shop.until_status(order, "REJECTED").await;
     let mut expected = vec![
-        RefusedItem { product_id: bell.id, requested: pieces(4), available: 1, reason: RefusalReason::InsufficientStock },
-        RefusedItem { product_id: rope.id, requested: pieces(1), available: 9, reason: RefusalReason::Discontinued },
-        RefusedItem { product_id: never.id, requested: pieces(7), available: 0, reason: RefusalReason::UnknownProduct },
+        RefusedItem {
+            product_id: bell.id,
+            requested: pieces(4),
+            available: 1,
+            reason: RefusalReason::InsufficientStock,
+        },
+        RefusedItem {
+            product_id: rope.id,
+            requested: pieces(1),
+            available: 9,
+            reason: RefusalReason::Discontinued,
+        },
+        RefusedItem {
+            product_id: never.id,
+            requested: pieces(7),
+            available: 0,
+            reason: RefusalReason::UnknownProduct,
+        },
     ];
     expected.sort_by_key(|item| item.product_id);
     assert_eq!(refused(&row), expected);
@@ -64,7 +97,9 @@ async fn an_order_cancelled_before_or_behind_its_confirmation_holds_nothing() {
     let shop = Shop::quiet().await;
     let lamp = shop.product("LAMP").stock(10).await;
     let customer = shop.customer().await;
-    let cancel = || OrderCommand::Cancel { reason: reason("second thoughts") };
+    let cancel = || OrderCommand::Cancel {
+        reason: reason("second thoughts"),
+    };
     let pending = shop.order(customer, &[(&lamp, 2)]).await;
     shop.send::<Order>(pending, cancel()).await;
 
@@ -97,18 +132,27 @@ async fn an_order_cancelled_before_or_behind_its_confirmation_holds_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shipped_pieces_leave_the_house_and_returned_ones_come_back_if_they_can_be_sold() {
     let shop = Shop::start().await;
-    let (lamp, bell) = (shop.product("LAMP").stock(10).await, shop.product("BELL").stock(10).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(10).await,
+        shop.product("BELL").stock(10).await,
+    );
     let customer = shop.customer().await;
     let order = shop.order(customer, &[(&lamp, 2), (&bell, 4), (&lamp, 1)]).await;
     shop.until_status(order, "CONFIRMED").await;
     shop.ship(order).await;
     shop.caught_up().await;
-    assert_eq!((shop.stock(lamp.id).await, shop.stock(bell.id).await), ((7, 0), (6, 0)));
+    assert_eq!(
+        (shop.stock(lamp.id).await, shop.stock(bell.id).await),
+        ((7, 0), (6, 0))
+    );
     assert_eq!(shop.product_row(lamp.id).await.units_sold, 3);
 
     shop.send::<Order>(order, OrderCommand::Deliver).await;
     let give_back = |line, number, restock| OrderCommand::ReturnItems {
-        lines: vec![ReturnLine { line, quantity: pieces(number) }],
+        lines: vec![ReturnLine {
+            line,
+            quantity: pieces(number),
+        }],
         refund: gbp(1),
         reason: reason("unwanted"),
         restock,
@@ -117,7 +161,10 @@ async fn shipped_pieces_leave_the_house_and_returned_ones_come_back_if_they_can_
     shop.send::<Order>(order, give_back(2, 1, true)).await;
     shop.send::<Order>(order, give_back(1, 4, false)).await;
     shop.caught_up().await;
-    assert_eq!((shop.stock(lamp.id).await, shop.stock(bell.id).await), ((10, 0), (6, 0)));
+    assert_eq!(
+        (shop.stock(lamp.id).await, shop.stock(bell.id).await),
+        ((10, 0), (6, 0))
+    );
     shop.books_balance().await;
     shop.finish().await;
 }
@@ -132,9 +179,17 @@ async fn of_five_hundred_buyers_of_fifty_pieces_fifty_are_confirmed() {
     let rows = shop.orders().await;
     assert_eq!(rows.len(), orders.len());
     assert_eq!(rows.iter().filter(|row| row.status == "CONFIRMED").count(), 50);
-    let refusal =
-        RefusedItem { product_id: lamp.id, requested: pieces(1), available: 0, reason: RefusalReason::InsufficientStock };
-    let rejected: Vec<_> = rows.iter().filter(|row| row.status == "REJECTED").map(refused).collect();
+    let refusal = RefusedItem {
+        product_id: lamp.id,
+        requested: pieces(1),
+        available: 0,
+        reason: RefusalReason::InsufficientStock,
+    };
+    let rejected: Vec<_> = rows
+        .iter()
+        .filter(|row| row.status == "REJECTED")
+        .map(refused)
+        .collect();
     assert_eq!(rejected, vec![vec![refusal]; 450]);
     let row = shop.product_row(lamp.id).await;
     assert_eq!((row.on_hand, row.reserved, row.available), (50, 50, 0));
@@ -146,29 +201,48 @@ async fn of_five_hundred_buyers_of_fifty_pieces_fifty_are_confirmed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_begins_again_from_the_beginning_changes_nothing() {
     let shop = Shop::quiet().await;
-    let (lamp, bell) = (shop.product("LAMP").stock(6).await, shop.product("BELL").stock(50).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(6).await,
+        shop.product("BELL").stock(50).await,
+    );
     let customer = shop.customer().await;
     let worker = shop.branch(Opening::default()).await;
     let orders = join_all((0..10).map(|n| {
-        let items = if n % 2 == 0 { vec![(&lamp, 1), (&bell, 1)] } else { vec![(&bell, 2)] };
+        let items = if n % 2 == 0 {
+            vec![(&lamp, 1), (&bell, 1)]
+        } else {
+            vec![(&bell, 2)]
+        };
         let shop = &shop;
         async move { shop.order(customer, &items).await }
     }))
     .await;
     worker.caught_up().await;
-    shop.send::<Order>(orders[0], OrderCommand::Cancel { reason: reason("no") }).await;
+    shop.send::<Order>(orders[0], OrderCommand::Cancel { reason: reason("no") })
+        .await;
     shop.ship(orders[1]).await;
     shop.ship(orders[2]).await;
     worker.caught_up().await;
     shop.send::<Order>(orders[1], OrderCommand::Deliver).await;
-    let lines = vec![ReturnLine { line: 0, quantity: pieces(1) }];
-    let back = OrderCommand::ReturnItems { lines, refund: gbp(1), reason: reason("no"), restock: true };
+    let lines = vec![ReturnLine {
+        line: 0,
+        quantity: pieces(1),
+    }];
+    let back = OrderCommand::ReturnItems {
+        lines,
+        refund: gbp(1),
+        reason: reason("no"),
+        restock: true,
+    };
     shop.send::<Order>(orders[1], back).await;
     worker.caught_up().await;
     worker.close().await;
 
     let before = head(&shop.pool).await.unwrap();
-    sqlx::query("UPDATE checkpoints SET position = 0 WHERE consumer = 'order_process'").execute(&shop.pool).await.unwrap();
+    sqlx::query("UPDATE checkpoints SET position = 0 WHERE consumer = 'order_process'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
     // By somebody else, who remembers nothing.
     let again = shop.branch(Opening::default()).await;
     again.caught_up().await;
@@ -187,7 +261,11 @@ async fn an_order_of_the_past_is_confirmed_in_the_past() {
     let customer = shop.customer().await;
     let id = OrderId::from_ulid(shop.store.ids().next());
     let items = vec![line(&lamp, 1)];
-    let place = OrderCommand::Place { customer_id: customer, items, shipping_address: address() };
+    let place = OrderCommand::Place {
+        customer_id: customer,
+        items,
+        shipping_address: address(),
+    };
     let mut context = shop.context();
     context.time = "2010-12-01T08:26:00Z".parse().unwrap();
     context.backdated = true;
@@ -195,7 +273,11 @@ async fn an_order_of_the_past_is_confirmed_in_the_past() {
     shop.store.create::<Order>(id, place, context).await.unwrap();
     let row = shop.until_status(id, "CONFIRMED").await;
     assert_eq!((row.placed_at, row.updated_at), (then, then));
-    let reserved = read_stream(&shop.pool, "product", &lamp.id.to_string()).await.unwrap().pop().unwrap();
+    let reserved = read_stream(&shop.pool, "product", &lamp.id.to_string())
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
     assert_eq!(reserved.time, then);
     assert_eq!(reserved.metadata().unwrap().backdated.as_deref(), Some("true"));
     shop.finish().await;

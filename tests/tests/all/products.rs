@@ -18,8 +18,17 @@ fn noon() -> DateTime<Utc> {
 #[tokio::test]
 async fn a_row_is_what_the_events_say() {
     let clock = Arc::new(ManualClock::at(noon()));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
-    let lamp = shop.product("Lamp-1").name("Lantern").category("Light").price(12_50).await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
+    let lamp = shop
+        .product("Lamp-1")
+        .name("Lantern")
+        .category("Light")
+        .price(12_50)
+        .await;
     project::<Products>(&shop).await;
     let created = ProductRow {
         id: lamp.id.to_string(),
@@ -43,20 +52,40 @@ async fn a_row_is_what_the_events_say() {
 
     let later = noon() + TimeDelta::minutes(5);
     clock.set(later);
-    let (first, second) = (OrderId::from_ulid(shop.store.ids().next()), OrderId::from_ulid(shop.store.ids().next()));
-    let reserve = |order_id, number| ProductCommand::Reserve { order_id, quantity: pieces(number) };
+    let (first, second) = (
+        OrderId::from_ulid(shop.store.ids().next()),
+        OrderId::from_ulid(shop.store.ids().next()),
+    );
+    let reserve = |order_id, number| ProductCommand::Reserve {
+        order_id,
+        quantity: pieces(number),
+    };
     for command in [
-        ProductCommand::ChangeDetails { name: "Storm lantern".parse().unwrap(), description: "Burns\nin wind".parse().unwrap() },
-        ProductCommand::ChangeCategory { category: "Outdoors".parse().unwrap() },
+        ProductCommand::ChangeDetails {
+            name: "Storm lantern".parse().unwrap(),
+            description: "Burns\nin wind".parse().unwrap(),
+        },
+        ProductCommand::ChangeCategory {
+            category: "Outdoors".parse().unwrap(),
+        },
         ProductCommand::ChangePrice { price: gbp(9_99) },
-        ProductCommand::ReceiveStock { quantity: pieces(20), reference: Some(reason("delivery 7")) },
-        ProductCommand::AdjustStock { delta: (-3).try_into().unwrap(), reason: reason("breakage") },
+        ProductCommand::ReceiveStock {
+            quantity: pieces(20),
+            reference: Some(reason("delivery 7")),
+        },
+        ProductCommand::AdjustStock {
+            delta: (-3).try_into().unwrap(),
+            reason: reason("breakage"),
+        },
         reserve(first, 5),
         reserve(second, 4),
         reserve(OrderId::from_ulid(shop.store.ids().next()), 100), // refused
         ProductCommand::Release { order_id: second },
         ProductCommand::Commit { order_id: first },
-        ProductCommand::ReturnStock { order_id: first, quantity: pieces(2) },
+        ProductCommand::ReturnStock {
+            order_id: first,
+            quantity: pieces(2),
+        },
         reserve(second, 1),
         ProductCommand::Discontinue { reason: None },
     ] {
@@ -88,7 +117,9 @@ async fn a_row_is_what_the_events_say() {
 
 /// A catalogue with ties in every order.
 async fn catalogue(clock: &ManualClock, shop: &Shop) -> Vec<ProductRow> {
-    let names = ["oar", "Anchor", "äpfel", "Oar", "zinc", "anchor", "Bell", "bell", "Buoy", "Åland"];
+    let names = [
+        "oar", "Anchor", "äpfel", "Oar", "zinc", "anchor", "Bell", "bell", "Buoy", "Åland",
+    ];
     for (n, name) in names.iter().enumerate() {
         // Two at a time are as old as each other.
         clock.set(noon() + TimeDelta::minutes(i64::try_from(n / 2).unwrap()));
@@ -102,11 +133,20 @@ async fn catalogue(clock: &ManualClock, shop: &Shop) -> Vec<ProductRow> {
             .stock(n % 3)
             .await;
         if n == 7 {
-            shop.send::<Product>(item.id, ProductCommand::Discontinue { reason: None }).await;
+            shop.send::<Product>(item.id, ProductCommand::Discontinue { reason: None })
+                .await;
         }
     }
     project::<Products>(shop).await;
-    let all = products::list(&shop.pool, &ProductFilter::default(), ProductSort::Newest, None, 100).await.unwrap();
+    let all = products::list(
+        &shop.pool,
+        &ProductFilter::default(),
+        ProductSort::Newest,
+        None,
+        100,
+    )
+    .await
+    .unwrap();
     assert_eq!(all.len(), names.len());
     all
 }
@@ -114,13 +154,23 @@ async fn catalogue(clock: &ManualClock, shop: &Shop) -> Vec<ProductRow> {
 #[tokio::test]
 async fn pages_of_every_order_hold_every_product_once() {
     let clock = Arc::new(ManualClock::at(noon()));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
     let all = catalogue(&clock, &shop).await;
     let sorts: [(ProductSort, fn(&ProductRow) -> (String, i64)); 5] = [
         (ProductSort::Name, |row| (row.name.to_lowercase(), 0)),
-        (ProductSort::PriceAscending, |row| (String::new(), row.price_minor)),
-        (ProductSort::PriceDescending, |row| (String::new(), -row.price_minor)),
-        (ProductSort::Newest, |row| (String::new(), -row.created_at.timestamp_micros())),
+        (ProductSort::PriceAscending, |row| {
+            (String::new(), row.price_minor)
+        }),
+        (ProductSort::PriceDescending, |row| {
+            (String::new(), -row.price_minor)
+        }),
+        (ProductSort::Newest, |row| {
+            (String::new(), -row.created_at.timestamp_micros())
+        }),
         (ProductSort::BestSelling, |row| (String::new(), -row.units_sold)),
     ];
     for (sort, key) in sorts {
@@ -128,7 +178,9 @@ async fn pages_of_every_order_hold_every_product_once() {
             let mut pages: Vec<ProductRow> = Vec::new();
             loop {
                 let after = pages.last().map(|row| ProductKey::of(row, sort));
-                let page = products::list(&shop.pool, &ProductFilter::default(), sort, after.as_ref(), size).await.unwrap();
+                let page = products::list(&shop.pool, &ProductFilter::default(), sort, after.as_ref(), size)
+                    .await
+                    .unwrap();
                 if page.is_empty() {
                     break;
                 }
@@ -139,7 +191,11 @@ async fn pages_of_every_order_hold_every_product_once() {
             let mut ids: Vec<_> = pages.iter().map(|row| &row.id).collect();
             ids.sort_unstable();
             ids.dedup();
-            assert_eq!((ids.len(), pages.len()), (all.len(), all.len()), "{sort:?} by {size}");
+            assert_eq!(
+                (ids.len(), pages.len()),
+                (all.len(), all.len()),
+                "{sort:?} by {size}"
+            );
         }
     }
     shop.finish().await;
@@ -148,32 +204,100 @@ async fn pages_of_every_order_hold_every_product_once() {
 #[tokio::test]
 async fn filters_let_through_what_they_say() {
     let clock = Arc::new(ManualClock::at(noon()));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
     let all = catalogue(&clock, &shop).await;
     let some = ProductFilter::default;
     let filters: [(ProductFilter, fn(&ProductRow) -> bool); 8] = [
-        (ProductFilter { category: Some("Deck".to_owned()), ..some() }, |row| row.category == "Deck"),
-        (ProductFilter { category: Some("deck".to_owned()), ..some() }, |_| false),
-        (ProductFilter { min_price_minor: Some(100), max_price_minor: Some(200), ..some() }, |row| {
-            (100..=200).contains(&row.price_minor)
-        }),
-        (ProductFilter { in_stock: Some(true), ..some() }, |row| row.available > 0),
-        (ProductFilter { in_stock: Some(false), ..some() }, |row| row.available == 0),
-        (ProductFilter { listed: Some(false), ..some() }, |row| row.name == "bell"),
-        (ProductFilter { search: Some("OAR".to_owned()), ..some() }, |row| row.name.to_lowercase() == "oar"),
-        (ProductFilter { search: Some("s3".to_owned()), in_stock: Some(false), ..some() }, |row| row.sku == "S3"),
+        (
+            ProductFilter {
+                category: Some("Deck".to_owned()),
+                ..some()
+            },
+            |row| row.category == "Deck",
+        ),
+        (
+            ProductFilter {
+                category: Some("deck".to_owned()),
+                ..some()
+            },
+            |_| false,
+        ),
+        (
+            ProductFilter {
+                min_price_minor: Some(100),
+                max_price_minor: Some(200),
+                ..some()
+            },
+            |row| (100..=200).contains(&row.price_minor),
+        ),
+        (
+            ProductFilter {
+                in_stock: Some(true),
+                ..some()
+            },
+            |row| row.available > 0,
+        ),
+        (
+            ProductFilter {
+                in_stock: Some(false),
+                ..some()
+            },
+            |row| row.available == 0,
+        ),
+        (
+            ProductFilter {
+                listed: Some(false),
+                ..some()
+            },
+            |row| row.name == "bell",
+        ),
+        (
+            ProductFilter {
+                search: Some("OAR".to_owned()),
+                ..some()
+            },
+            |row| row.name.to_lowercase() == "oar",
+        ),
+        (
+            ProductFilter {
+                search: Some("s3".to_owned()),
+                in_stock: Some(false),
+                ..some()
+            },
+            |row| row.sku == "S3",
+        ),
     ];
     for (filter, expected) in filters {
-        let mut found: Vec<_> =
-            products::list(&shop.pool, &filter, ProductSort::Name, None, 100).await.unwrap().into_iter().map(|row| row.id).collect();
-        let mut expected: Vec<_> = all.iter().filter(|row| expected(row)).map(|row| row.id.clone()).collect();
+        let mut found: Vec<_> = products::list(&shop.pool, &filter, ProductSort::Name, None, 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|row| row.id)
+            .collect();
+        let mut expected: Vec<_> = all
+            .iter()
+            .filter(|row| expected(row))
+            .map(|row| row.id.clone())
+            .collect();
         found.sort_unstable();
         expected.sort_unstable();
         assert_eq!(found, expected, "{filter:?}");
     }
     // Not a pattern.
-    let percent = ProductFilter { search: Some("%".to_owned()), ..some() };
-    assert_eq!(products::list(&shop.pool, &percent, ProductSort::Name, None, 100).await.unwrap(), []);
+    let percent = ProductFilter {
+        search: Some("%".to_owned()),
+        ..some()
+    };
+    assert_eq!(
+        products::list(&shop.pool, &percent, ProductSort::Name, None, 100)
+            .await
+            .unwrap(),
+        []
+    );
 
     let by_sku = products::by_sku(&shop.pool, "s4").await.unwrap().unwrap();
     assert_eq!(by_sku.sku, "S4");

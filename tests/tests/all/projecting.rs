@@ -9,8 +9,12 @@ use sqlx::Connection;
 
 /// Applies the whole log to a view, in batches of `batch`, as a worker would.
 pub(crate) async fn apply<V: View>(shop: &Shop, batch: usize) {
-    let events: Vec<Arc<Recorded>> =
-        read::read(&shop.pool, 0, 100_000).await.unwrap().into_iter().map(Arc::new).collect();
+    let events: Vec<Arc<Recorded>> = read::read(&shop.pool, 0, 100_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(Arc::new)
+        .collect();
     let mut connection = shop.pool.acquire().await.unwrap();
     for events in events.chunks(batch) {
         let mut tx = connection.begin().await.unwrap();
@@ -33,9 +37,22 @@ pub(crate) async fn project<V: View>(shop: &Shop) {
     let one_by_one = rows::<V>(shop).await;
     for batch in [3, 1_000] {
         apply::<V>(shop, batch).await;
-        assert_eq!(rows::<V>(shop).await, one_by_one, "{} applied again in batches of {batch}", V::NAME);
-        sqlx::query(&format!("TRUNCATE {}", V::NAME)).execute(&shop.pool).await.unwrap();
+        assert_eq!(
+            rows::<V>(shop).await,
+            one_by_one,
+            "{} applied again in batches of {batch}",
+            V::NAME
+        );
+        sqlx::query(&format!("TRUNCATE {}", V::NAME))
+            .execute(&shop.pool)
+            .await
+            .unwrap();
         apply::<V>(shop, batch).await;
-        assert_eq!(rows::<V>(shop).await, one_by_one, "{} in batches of {batch}", V::NAME);
+        assert_eq!(
+            rows::<V>(shop).await,
+            one_by_one,
+            "{} in batches of {batch}",
+            V::NAME
+        );
     }
 }

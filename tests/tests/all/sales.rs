@@ -16,30 +16,52 @@ fn at(time: &str) -> DateTime<Utc> {
 }
 
 async fn listed(shop: &Shop) -> Vec<SalesRow> {
-    sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), None, 100).await.unwrap()
+    sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), None, 100)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn each_event_counts_in_its_hour_and_currency() {
     let clock = Arc::new(ManualClock::at(at("09:00:00")));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
     let lamp = shop.product("LAMP").price(10_00).await;
     let customer = shop.customer().await;
     let order = async |pieces| shop.order(customer, &[(&lamp, pieces)]).await;
 
     clock.set(at("09:59:59.999999"));
     let (good, called_off, refused, early) = (order(3).await, order(2).await, order(1).await, order(4).await);
-    shop.send::<Order>(early, OrderCommand::Cancel { reason: reason("at once") }).await;
+    shop.send::<Order>(
+        early,
+        OrderCommand::Cancel {
+            reason: reason("at once"),
+        },
+    )
+    .await;
     clock.set(at("10:00:00"));
     shop.send::<Order>(good, OrderCommand::Confirm).await;
     shop.send::<Order>(called_off, OrderCommand::Confirm).await;
-    shop.send::<Order>(refused, OrderCommand::Reject { refused: Vec::new() }).await;
-    shop.send::<Order>(called_off, OrderCommand::Cancel { reason: reason("rain") }).await;
+    shop.send::<Order>(refused, OrderCommand::Reject { refused: Vec::new() })
+        .await;
+    shop.send::<Order>(
+        called_off,
+        OrderCommand::Cancel {
+            reason: reason("rain"),
+        },
+    )
+    .await;
     clock.set(at("11:30:00"));
     shop.ship(good).await;
     shop.send::<Order>(good, OrderCommand::Deliver).await;
     let back = |number, refund| OrderCommand::ReturnItems {
-        lines: vec![ReturnLine { line: 0, quantity: pieces(number) }],
+        lines: vec![ReturnLine {
+            line: 0,
+            quantity: pieces(number),
+        }],
         refund: gbp(refund),
         reason: reason("broken"),
         restock: false,
@@ -50,8 +72,14 @@ async fn each_event_counts_in_its_hour_and_currency() {
     clock.set(at("09:30:00"));
     let mut foreign = line(&lamp, 2);
     foreign.unit_price = Money::new(7_00, "EUR".parse().unwrap()).unwrap();
-    let place = OrderCommand::Place { customer_id: customer, items: vec![foreign], shipping_address: address() };
-    let last = shop.send::<Order>(OrderId::from_ulid(shop.store.ids().next()), place).await;
+    let place = OrderCommand::Place {
+        customer_id: customer,
+        items: vec![foreign],
+        shipping_address: address(),
+    };
+    let last = shop
+        .send::<Order>(OrderId::from_ulid(shop.store.ids().next()), place)
+        .await;
 
     project::<Sales>(&shop).await;
     let none = SalesRow {
@@ -76,7 +104,13 @@ async fn each_event_counts_in_its_hour_and_currency() {
             position: last.position.cast_signed(),
             ..none.clone()
         },
-        SalesRow { orders_placed: 4, orders_cancelled: 1, placed_minor: 100_00, position: 7, ..none.clone() },
+        SalesRow {
+            orders_placed: 4,
+            orders_cancelled: 1,
+            placed_minor: 100_00,
+            position: 7,
+            ..none.clone()
+        },
         SalesRow {
             hour: at("10:00:00"),
             orders_confirmed: 2,
@@ -88,14 +122,23 @@ async fn each_event_counts_in_its_hour_and_currency() {
             position: 11,
             ..none.clone()
         },
-        SalesRow { hour: at("11:00:00"), refunded_minor: 15_00, position: 15, ..none },
+        SalesRow {
+            hour: at("11:00:00"),
+            refunded_minor: 15_00,
+            position: 15,
+            ..none
+        },
     ];
     assert_eq!(listed(&shop).await, expected);
 
-    let range = sales::list(&shop.pool, at("10:00:00"), at("11:00:00"), None, 100).await.unwrap();
+    let range = sales::list(&shop.pool, at("10:00:00"), at("11:00:00"), None, 100)
+        .await
+        .unwrap();
     assert_eq!(range, [expected[2].clone()], "the end is not part of it");
     let after = (expected[0].hour, expected[0].currency.as_str());
-    let page = sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), Some(after), 2).await.unwrap();
+    let page = sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), Some(after), 2)
+        .await
+        .unwrap();
     assert_eq!(page, expected[1..3]);
     shop.finish().await;
 }

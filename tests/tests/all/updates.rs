@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
 use futures::FutureExt;
+use futures::stream::{BoxStream, StreamExt};
 use kontor_domain::{Order, OrderCommand, OrderId, Product, ProductCommand, UserId};
 use kontor_projections::orders::{OrderRow, Orders};
 use kontor_projections::products::Products;
@@ -15,7 +15,11 @@ use tokio::sync::watch;
 type Stream<R> = BoxStream<'static, Result<Update<R>, UpdatesError>>;
 
 fn updates<V: Followed>(shop: &Shop) -> Updates<V> {
-    Updates::spawn(shop.store.clone(), shop.runtime.progress.clone(), shop.runtime.stop.clone())
+    Updates::spawn(
+        shop.store.clone(),
+        shop.runtime.progress.clone(),
+        shop.runtime.stop.clone(),
+    )
 }
 
 async fn next<R>(stream: &mut Stream<R>) -> Update<R> {
@@ -28,13 +32,18 @@ async fn next<R>(stream: &mut Stream<R>) -> Update<R> {
 
 /// Has a stream join: it does so when it is first asked, and has nothing to say yet.
 fn joined<R>(mut stream: Stream<R>) -> Stream<R> {
-    assert!(stream.next().now_or_never().is_none(), "it has something to say already");
+    assert!(
+        stream.next().now_or_never().is_none(),
+        "it has something to say already"
+    );
     stream
 }
 
 /// The positions of the events of a topic, by the log and nothing else.
 async fn expected(shop: &Shop, aggregate: &str, condition: &str) -> Vec<u64> {
-    let sql = format!("SELECT position FROM events e WHERE aggregate_type = '{aggregate}' AND ({condition}) ORDER BY 1");
+    let sql = format!(
+        "SELECT position FROM events e WHERE aggregate_type = '{aggregate}' AND ({condition}) ORDER BY 1"
+    );
     let positions: Vec<i64> = sqlx::query_scalar(&sql).fetch_all(&shop.pool).await.unwrap();
     positions.into_iter().map(i64::cast_unsigned).collect()
 }
@@ -48,7 +57,13 @@ fn of_customer(customer: UserId) -> String {
 
 /// Follows a topic, but leaves after a few updates and comes back elsewhere with its cursor, until `until` says where the
 /// end is. Checks each update on the way.
-async fn come_and_go<V>(shop: &Shop, desks: [Updates<V>; 2], topic: Topic, until: watch::Receiver<Option<u64>>, stride: usize) -> Vec<u64>
+async fn come_and_go<V>(
+    shop: &Shop,
+    desks: [Updates<V>; 2],
+    topic: Topic,
+    until: watch::Receiver<Option<u64>>,
+    stride: usize,
+) -> Vec<u64>
 where
     V: Followed<Row: HasVersion>,
 {
@@ -62,10 +77,17 @@ where
                 // It has seen the last there is.
                 _ = until.wait_for(|end| end.is_some_and(|end| seen.last().copied().unwrap_or(0) >= end)) => return seen,
             };
-            assert_eq!(V::position(&update.row), update.position, "the row is as it was behind that event");
+            assert_eq!(
+                V::position(&update.row),
+                update.position,
+                "the row is as it was behind that event"
+            );
             let mut connection = shop.pool.acquire().await.unwrap();
             let now = V::load(&mut connection, &[V::id(&update.row)]).await.unwrap();
-            assert!(V::position(&now[0]) >= update.position, "pushed before the view had it");
+            assert!(
+                V::position(&now[0]) >= update.position,
+                "pushed before the view had it"
+            );
             assert!(now[0].version() >= update.row.version());
             seen.push(update.position);
         }
@@ -95,7 +117,10 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
     let elsewhere = shop.branch(Opening::default().quiet()).await;
     let orders = [updates::<Orders>(&shop), updates::<Orders>(&elsewhere)];
     let products = [updates::<Products>(&shop), updates::<Products>(&elsewhere)];
-    let (lamp, bell) = (shop.product("LAMP").stock(60).await, shop.product("BELL").stock(10_000).await);
+    let (lamp, bell) = (
+        shop.product("LAMP").stock(60).await,
+        shop.product("BELL").stock(10_000).await,
+    );
     let customers = [shop.customer().await, shop.customer().await];
     let watched = shop.order(customers[0], &[(&lamp, 1)]).await;
     let (end, until) = watch::channel(None);
@@ -105,8 +130,14 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
         for n in 0..120_usize {
             let id = shop.order(customers[n % 2], &[(&bell, 1), (&lamp, 1)]).await;
             match n % 4 {
-                0 => drop(shop.try_send::<Order>(id, OrderCommand::Cancel { reason: reason("no") }).await),
-                1 => drop(shop.try_send::<Product>(lamp.id, ProductCommand::ChangePrice { price: gbp(n as i64) }).await),
+                0 => drop(
+                    shop.try_send::<Order>(id, OrderCommand::Cancel { reason: reason("no") })
+                        .await,
+                ),
+                1 => drop(
+                    shop.try_send::<Product>(lamp.id, ProductCommand::ChangePrice { price: gbp(n as i64) })
+                        .await,
+                ),
                 2 if n == 50 => drop(shop.ship(watched).await),
                 2 if n == 90 => drop(shop.send::<Order>(watched, OrderCommand::Deliver).await),
                 _ => {}
@@ -124,7 +155,10 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
             own_end.send(all.last().copied()).unwrap();
             all
         };
-        let (all, seen) = tokio::join!(told, come_and_go(&shop, orders.clone(), topic.clone(), own_until, stride));
+        let (all, seen) = tokio::join!(
+            told,
+            come_and_go(&shop, orders.clone(), topic.clone(), own_until, stride)
+        );
         assert!(all.len() >= 4, "{topic:?} has little to say");
         assert_eq!(seen, all, "{topic:?}");
     };
@@ -136,7 +170,10 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
             own_end.send(all.last().copied()).unwrap();
             all
         };
-        let (all, seen) = tokio::join!(told, come_and_go(&shop, products.clone(), topic.clone(), own_until, stride));
+        let (all, seen) = tokio::join!(
+            told,
+            come_and_go(&shop, products.clone(), topic.clone(), own_until, stride)
+        );
         assert_eq!(seen, all, "{topic:?}");
     };
     let always = || "true".to_owned();
@@ -146,9 +183,17 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
         follow_orders(Topic::All, always(), 5),
         follow_orders(Topic::Customer(customers[0]), of_customer(customers[0]), 2),
         follow_orders(Topic::Customer(customers[1]), of_customer(customers[1]), 1),
-        follow_orders(Topic::One(watched.to_string()), format!("aggregate_id = '{watched}'"), 1),
+        follow_orders(
+            Topic::One(watched.to_string()),
+            format!("aggregate_id = '{watched}'"),
+            1
+        ),
         follow_products(Topic::All, always(), 4),
-        follow_products(Topic::One(lamp.id.to_string()), format!("aggregate_id = '{}'", lamp.id), 3),
+        follow_products(
+            Topic::One(lamp.id.to_string()),
+            format!("aggregate_id = '{}'", lamp.id),
+            3
+        ),
     );
     elsewhere.close().await;
     shop.finish().await;
@@ -161,8 +206,14 @@ async fn a_subscriber_that_is_slow_misses_nothing() {
     let lamp = shop.product("LAMP").stock(1_000).await;
     let customer = shop.customer().await;
     shop.caught_up().await;
-    let topics = [(Topic::All, "true".to_owned()), (Topic::Customer(customer), of_customer(customer))];
-    let mut streams: Vec<_> = topics.iter().map(|(topic, _)| joined(orders.follow(topic.clone(), None))).collect();
+    let topics = [
+        (Topic::All, "true".to_owned()),
+        (Topic::Customer(customer), of_customer(customer)),
+    ];
+    let mut streams: Vec<_> = topics
+        .iter()
+        .map(|(topic, _)| joined(orders.follow(topic.clone(), None)))
+        .collect();
     // Far more than is kept for one who does not listen.
     shop.rush(customer, &[(&lamp, 1)], 150).await;
     shop.caught_up().await;
@@ -201,14 +252,23 @@ async fn without_a_cursor_one_row_begins_as_it_is_and_the_others_with_what_is_ne
     assert_eq!(next(&mut one).await.row.status, "SHIPPED");
     assert_eq!(next(&mut all).await.row.id, old.to_string());
     let placing = shop.placing(customers[1], &[(&lamp, 1)]);
-    shop.store.create::<Order>(to_come, placing, shop.context()).await.unwrap();
+    shop.store
+        .create::<Order>(to_come, placing, shop.context())
+        .await
+        .unwrap();
     for stream in [&mut unborn, &mut all, &mut theirs] {
         for status in ["PENDING", "CONFIRMED"] {
             let update = next(stream).await;
-            assert_eq!((update.row.id.as_str(), update.row.status.as_str()), (to_come.to_string().as_str(), status));
+            assert_eq!(
+                (update.row.id.as_str(), update.row.status.as_str()),
+                (to_come.to_string().as_str(), status)
+            );
         }
     }
-    assert!(one.next().now_or_never().is_none(), "another order is nothing to it");
+    assert!(
+        one.next().now_or_never().is_none(),
+        "another order is nothing to it"
+    );
     shop.finish().await;
 }
 
@@ -218,9 +278,9 @@ async fn a_process_that_starts_late_tells_old_from_new() {
     let shop = Shop::start().await;
     let lamp = shop.product("LAMP").stock(5_000).await;
     let customer = shop.customer().await;
-    shop.rush(customer, &[(&lamp, 1)], 700).await;
+    shop.rush(customer, &[(&lamp, 1)], 400).await;
     shop.caught_up().await;
-    for _ in 0..5 {
+    for _ in 0..3 {
         let late = shop.branch(Opening::default().quiet()).await;
         let orders = updates::<Orders>(&late);
         let mut fresh = joined(orders.follow(Topic::All, None));
@@ -230,7 +290,10 @@ async fn a_process_that_starts_late_tells_old_from_new() {
         shop.until_status(id, "CONFIRMED").await;
         for status in ["PENDING", "CONFIRMED"] {
             let update = next(&mut fresh).await;
-            assert_eq!((&update.row.id, update.row.status.as_str()), (&id.to_string(), status));
+            assert_eq!(
+                (&update.row.id, update.row.status.as_str()),
+                (&id.to_string(), status)
+            );
         }
         let mut seen = Vec::new();
         while seen.len() < before.len() + 2 {
@@ -256,7 +319,14 @@ async fn nothing_is_told_before_the_view_has_it() {
     let mut fresh = joined(orders.follow(Topic::One(id.to_string()), None));
     for stream in [&mut all, &mut one, &mut fresh] {
         // As long as nobody works, whatever happens.
-        shop.send::<Product>(lamp.id, ProductCommand::ReceiveStock { quantity: pieces(1), reference: None }).await;
+        shop.send::<Product>(
+            lamp.id,
+            ProductCommand::ReceiveStock {
+                quantity: pieces(1),
+                reference: None,
+            },
+        )
+        .await;
         late.store.head().changed().now_or_never();
         let told = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
         assert!(told.is_err(), "told, though no view has it");

@@ -16,13 +16,20 @@ fn noon() -> DateTime<Utc> {
 }
 
 async fn row(shop: &Shop, id: UserId) -> UserRow {
-    users::by_ids(&shop.pool, &[id.to_string()]).await.unwrap().remove(0)
+    users::by_ids(&shop.pool, &[id.to_string()])
+        .await
+        .unwrap()
+        .remove(0)
 }
 
 #[tokio::test]
 async fn a_row_is_what_the_events_say() {
     let clock = Arc::new(ManualClock::at(noon()));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
     let id = UserId::from_ulid(shop.store.ids().next());
     shop.register(id, "Someone@example.com").await.unwrap();
     project::<Users>(&shop).await;
@@ -47,12 +54,18 @@ async fn a_row_is_what_the_events_say() {
             name: "Another Name".parse::<PersonName>().unwrap().into(),
             phone: Some("+49 40 1".parse::<Phone>().unwrap().into()),
         },
-        UserCommand::ChangeEmail { email: "other@example.com".parse::<Email>().unwrap().into() },
-        UserCommand::ChangePassword { password_hash: "$argon2id$x".parse().unwrap() },
+        UserCommand::ChangeEmail {
+            email: "other@example.com".parse::<Email>().unwrap().into(),
+        },
+        UserCommand::ChangePassword {
+            password_hash: "$argon2id$x".parse().unwrap(),
+        },
         UserCommand::GrantRole { role: Role::Admin },
         UserCommand::GrantRole { role: Role::Staff },
         UserCommand::RevokeRole { role: Role::Admin },
-        UserCommand::Deactivate { reason: reason("left") },
+        UserCommand::Deactivate {
+            reason: reason("left"),
+        },
     ] {
         shop.send::<User>(id, command).await;
     }
@@ -70,20 +83,39 @@ async fn a_row_is_what_the_events_say() {
     };
     assert!(row(&shop, id).await == closed);
     let printed = format!("{closed:?}");
-    assert!(!printed.contains("example.com") && !printed.contains("Another"), "personal data prints: {printed}");
+    assert!(
+        !printed.contains("example.com") && !printed.contains("Another"),
+        "personal data prints: {printed}"
+    );
 
     shop.send::<User>(id, UserCommand::Reactivate).await;
-    let no_phone = UserCommand::ChangeProfile { name: "Another Name".parse::<PersonName>().unwrap().into(), phone: None };
+    let no_phone = UserCommand::ChangeProfile {
+        name: "Another Name".parse::<PersonName>().unwrap().into(),
+        phone: None,
+    };
     shop.send::<User>(id, no_phone).await;
     project::<Users>(&shop).await;
-    assert!(row(&shop, id).await == UserRow { active: true, phone: None, version: 10, position: 10, ..closed });
+    assert!(
+        row(&shop, id).await
+            == UserRow {
+                active: true,
+                phone: None,
+                version: 10,
+                position: 10,
+                ..closed
+            }
+    );
     shop.finish().await;
 }
 
 #[tokio::test]
 async fn pages_are_newest_first() {
     let clock = Arc::new(ManualClock::at(noon()));
-    let shop = Opening::default().quiet().clock(Arc::clone(&clock) as _).open().await;
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
     let mut registered = Vec::new();
     for n in 0..7 {
         let at = noon() + TimeDelta::minutes(n / 2);

@@ -21,11 +21,18 @@ async fn sold() -> Sold {
     shop.until_status(order, "CONFIRMED").await;
     shop.ship(order).await;
     shop.caught_up().await;
-    Sold { shop, lamp: lamp.id, order }
+    Sold {
+        shop,
+        lamp: lamp.id,
+        order,
+    }
 }
 
 fn differing(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Verdict> {
-    verdicts.into_iter().filter(|verdict| verdict.different > 0).collect()
+    verdicts
+        .into_iter()
+        .filter(|verdict| verdict.different > 0)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +40,10 @@ async fn what_nobody_touched_is_found_equal() {
     let Sold { shop, .. } = sold().await;
     let head = kontor_eventstore::read::head(&shop.pool).await.unwrap();
     let verdicts = shop.verdicts().await;
-    let found: Vec<_> = verdicts.iter().map(|it| (it.view, it.rows, it.different)).collect();
+    let found: Vec<_> = verdicts
+        .iter()
+        .map(|it| (it.view, it.rows, it.different))
+        .collect();
     let expected = [
         ("products", 2, 0),
         ("orders", 1, 0),
@@ -46,7 +56,10 @@ async fn what_nobody_touched_is_found_equal() {
     // Sales may fall into two hours.
     let sales = verdicts[3].rows;
     assert!((1..=2).contains(&sales));
-    assert_eq!(found, expected.map(|(view, rows, none)| (view, if view == "sales" { sales } else { rows }, none)));
+    assert_eq!(
+        found,
+        expected.map(|(view, rows, none)| (view, if view == "sales" { sales } else { rows }, none))
+    );
     assert!(verdicts[..4].iter().all(|it| it.position == head));
     shop.finish().await;
 }
@@ -56,11 +69,27 @@ async fn a_row_that_was_changed_deleted_or_invented_is_found_and_named() {
     let Sold { shop, lamp, order } = sold().await;
     // One column of each type there is, and one of every view.
     let tampered = [
-        ("products", "UPDATE products SET on_hand = on_hand + 1, listed = NOT listed WHERE sku = 'LAMP'", vec!["listed", "on_hand"]),
+        (
+            "products",
+            "UPDATE products SET on_hand = on_hand + 1, listed = NOT listed WHERE sku = 'LAMP'",
+            vec!["listed", "on_hand"],
+        ),
         ("orders", "UPDATE orders SET timeline = '[]'", vec!["timeline"]),
-        ("users", "UPDATE users SET roles = ARRAY['CUSTOMER', 'ADMIN'], phone = '1'", vec!["phone", "roles"]),
-        ("sales", "UPDATE sales SET placed_minor = placed_minor + 1 WHERE orders_placed > 0", vec!["placed_minor"]),
-        ("orders", "UPDATE orders SET updated_at = updated_at + interval '1 microsecond'", vec!["updated_at"]),
+        (
+            "users",
+            "UPDATE users SET roles = ARRAY['CUSTOMER', 'ADMIN'], phone = '1'",
+            vec!["phone", "roles"],
+        ),
+        (
+            "sales",
+            "UPDATE sales SET placed_minor = placed_minor + 1 WHERE orders_placed > 0",
+            vec!["placed_minor"],
+        ),
+        (
+            "orders",
+            "UPDATE orders SET updated_at = updated_at + interval '1 microsecond'",
+            vec!["updated_at"],
+        ),
     ];
     for (view, tamper, columns) in tampered {
         let mut tx = shop.pool.begin().await.unwrap();
@@ -80,8 +109,14 @@ async fn a_row_that_was_changed_deleted_or_invented_is_found_and_named() {
     shop.pool.execute("DELETE FROM orders").await.unwrap();
     let found = differing(shop.view_verdicts().await);
     assert_eq!((found[0].view, found[0].different), ("orders", 1));
-    assert_eq!((&found[0].differences[0].key, &found[0].differences[0].how), (&order.to_string(), &How::Missing));
-    shop.pool.execute("INSERT INTO orders SELECT * FROM kept").await.unwrap();
+    assert_eq!(
+        (&found[0].differences[0].key, &found[0].differences[0].how),
+        (&order.to_string(), &How::Missing)
+    );
+    shop.pool
+        .execute("INSERT INTO orders SELECT * FROM kept")
+        .await
+        .unwrap();
 
     shop.pool
         .execute(
@@ -92,8 +127,14 @@ async fn a_row_that_was_changed_deleted_or_invented_is_found_and_named() {
         .unwrap();
     let found = differing(shop.view_verdicts().await);
     assert_eq!((found[0].view, found[0].different), ("products", 1));
-    assert_eq!((&*found[0].differences[0].key, &found[0].differences[0].how), ("prd_invented", &How::Unfounded));
-    shop.pool.execute("DELETE FROM products WHERE id = 'prd_invented'").await.unwrap();
+    assert_eq!(
+        (&*found[0].differences[0].key, &found[0].differences[0].how),
+        ("prd_invented", &How::Unfounded)
+    );
+    shop.pool
+        .execute("DELETE FROM products WHERE id = 'prd_invented'")
+        .await
+        .unwrap();
     assert_eq!(shop.product_row(lamp).await.units_sold, 2);
     shop.finish().await;
 }
@@ -107,21 +148,53 @@ async fn a_value_in_redis_that_was_changed_is_found() {
     let sellers = shop.runtime.redis.key("best_sellers:set");
     let mut before = Vec::new();
     for key in [&card, &status] {
-        let value: String = redis::cmd("HGET").arg(key).arg("value").query_async(&mut redis).await.unwrap();
+        let value: String = redis::cmd("HGET")
+            .arg(key)
+            .arg("value")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
         let wrong = value.replacen("\"version\":", "\"version\":9", 1);
         assert_ne!(wrong, value);
-        redis::cmd("HSET").arg(key).arg("value").arg(&wrong).exec_async(&mut redis).await.unwrap();
+        redis::cmd("HSET")
+            .arg(key)
+            .arg("value")
+            .arg(&wrong)
+            .exec_async(&mut redis)
+            .await
+            .unwrap();
         before.push((key, value));
     }
-    redis::cmd("ZINCRBY").arg(&sellers).arg(1).arg(lamp.to_string()).exec_async(&mut redis).await.unwrap();
+    redis::cmd("ZINCRBY")
+        .arg(&sellers)
+        .arg(1)
+        .arg(lamp.to_string())
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
     let found = differing(shop.mirror_verdicts().await);
     let found: Vec<_> = found.iter().map(|it| (it.view, it.different)).collect();
-    assert_eq!(found, [("product_cards", 1), ("order_statuses", 1), ("best_sellers", 1)]);
+    assert_eq!(
+        found,
+        [("product_cards", 1), ("order_statuses", 1), ("best_sellers", 1)]
+    );
 
     for (key, value) in before {
-        redis::cmd("HSET").arg(key).arg("value").arg(&value).exec_async(&mut redis).await.unwrap();
+        redis::cmd("HSET")
+            .arg(key)
+            .arg("value")
+            .arg(&value)
+            .exec_async(&mut redis)
+            .await
+            .unwrap();
     }
-    redis::cmd("ZINCRBY").arg(&sellers).arg(-1).arg(lamp.to_string()).exec_async(&mut redis).await.unwrap();
+    redis::cmd("ZINCRBY")
+        .arg(&sellers)
+        .arg(-1)
+        .arg(lamp.to_string())
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
     // What is not there is no lie.
     redis::cmd("DEL").arg(&card).exec_async(&mut redis).await.unwrap();
     assert_eq!(differing(shop.mirror_verdicts().await), []);

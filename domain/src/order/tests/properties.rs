@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::examples::assert_snapshot_round_trips;
 
 fn items() -> impl Strategy<Value = Vec<OrderItem>> {
     let item = (0_u128..4, 0_i64..5_000, 1_u32..6)

@@ -12,26 +12,55 @@ fn lamp() -> Value {
     json!({ "sku": "LAMP-1", "name": "Lamp", "description": "Two\nlines.", "category": "lights", "price": gbp(12_50) })
 }
 
-const PRODUCT: &str = "product { id sku name description category price { amountMinor currency } available onHand reserved
+const PRODUCT: &str =
+    "product { id sku name description category price { amountMinor currency } available onHand reserved
     inStock listed unitsSold version }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_product_is_created_stocked_repriced_and_taken_off_sale() {
     let api = ApiShop::start().await;
     let staff = api.staff().await;
-    let created = staff.mutation("createProduct", lamp()).returning(PRODUCT).await.done();
+    let created = staff
+        .mutation("createProduct", lamp())
+        .returning(PRODUCT)
+        .await
+        .done();
     let id = created["id"].as_str().unwrap();
     let mut expected = json!({ "id": id, "sku": "LAMP-1", "name": "Lamp", "description": "Two\nlines.", "category": "lights",
         "price": gbp(12_50), "available": 0, "onHand": 0, "reserved": 0, "inStock": false, "listed": true, "unitsSold": 0,
         "version": 1 });
     assert_eq!(created["product"], expected);
     let steps = [
-        ("receiveStock", json!({ "quantity": 5, "reference": "delivery 7" }), json!({ "onHand": 5, "available": 5, "inStock": true })),
-        ("adjustStock", json!({ "delta": -2, "reason": "broken" }), json!({ "onHand": 3, "available": 3 })),
-        ("changeProductPrice", json!({ "price": gbp(13_00) }), json!({ "price": gbp(13_00) })),
-        ("changeProductDetails", json!({ "name": "Big lamp", "description": "" }), json!({ "name": "Big lamp", "description": "" })),
-        ("changeProductCategory", json!({ "category": "big lights" }), json!({ "category": "big lights" })),
-        ("discontinueProduct", json!({ "reason": "out of fashion" }), json!({ "listed": false })),
+        (
+            "receiveStock",
+            json!({ "quantity": 5, "reference": "delivery 7" }),
+            json!({ "onHand": 5, "available": 5, "inStock": true }),
+        ),
+        (
+            "adjustStock",
+            json!({ "delta": -2, "reason": "broken" }),
+            json!({ "onHand": 3, "available": 3 }),
+        ),
+        (
+            "changeProductPrice",
+            json!({ "price": gbp(13_00) }),
+            json!({ "price": gbp(13_00) }),
+        ),
+        (
+            "changeProductDetails",
+            json!({ "name": "Big lamp", "description": "" }),
+            json!({ "name": "Big lamp", "description": "" }),
+        ),
+        (
+            "changeProductCategory",
+            json!({ "category": "big lights" }),
+            json!({ "category": "big lights" }),
+        ),
+        (
+            "discontinueProduct",
+            json!({ "reason": "out of fashion" }),
+            json!({ "listed": false }),
+        ),
         ("relistProduct", json!({}), json!({ "listed": true })),
     ];
     for (index, (name, mut input, change)) in steps.into_iter().enumerate() {
@@ -40,13 +69,23 @@ async fn a_product_is_created_stocked_repriced_and_taken_off_sale() {
         input["expectedVersion"] = (version - 1).into();
         if index > 0 {
             let telling = "... on VersionConflict { expectedVersion currentVersion }";
-            let refusal = staff.mutation(name, input.clone()).telling(telling).await.refusal();
+            let refusal = staff
+                .mutation(name, input.clone())
+                .telling(telling)
+                .await
+                .refusal();
             assert_eq!(refusal["code"], "VERSION_CONFLICT", "{name}");
-            assert_eq!((&refusal["expectedVersion"], &refusal["currentVersion"]), (&json!(version - 1), &json!(version)));
+            assert_eq!(
+                (&refusal["expectedVersion"], &refusal["currentVersion"]),
+                (&json!(version - 1), &json!(version))
+            );
         }
         input["expectedVersion"] = version.into();
         let payload = staff.mutation(name, input).returning(PRODUCT).await.done();
-        expected.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        expected
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
         expected["version"] = (version + 1).into();
         assert_eq!(payload["product"], expected, "{name}");
     }
@@ -66,8 +105,15 @@ async fn what_cannot_be_is_refused_with_the_reason() {
     let mut other_case = lamp();
     other_case["sku"] = "lamp-1".into();
     let telling = "... on SkuTaken { productId }";
-    let refusal = staff.mutation("createProduct", other_case).telling(telling).await.refusal();
-    assert_eq!((&refusal["code"], &refusal["productId"]), (&json!("SKU_TAKEN"), &id));
+    let refusal = staff
+        .mutation("createProduct", other_case)
+        .telling(telling)
+        .await
+        .refusal();
+    assert_eq!(
+        (&refusal["code"], &refusal["productId"]),
+        (&json!("SKU_TAKEN"), &id)
+    );
 
     let receive = json!({ "productId": id, "quantity": 5 });
     let stocked = staff.mutation("receiveStock", receive).await.position();
@@ -77,17 +123,37 @@ async fn what_cannot_be_is_refused_with_the_reason() {
     api.until_status(order.order_id(), "CONFIRMED").await;
     let adjust = |delta: i32| json!({ "productId": id, "delta": delta, "reason": "count" });
     let telling = "... on StockBelowReserved { onHand reserved delta }";
-    let refusal = staff.mutation("adjustStock", adjust(-3)).telling(telling).await.refusal();
-    assert_eq!((&refusal["code"], &refusal["path"]), (&json!("STOCK_BELOW_RESERVED"), &json!(["input", "delta"])));
-    assert_eq!((&refusal["onHand"], &refusal["reserved"], &refusal["delta"]), (&json!(5), &json!(3), &json!(-3)));
+    let refusal = staff
+        .mutation("adjustStock", adjust(-3))
+        .telling(telling)
+        .await
+        .refusal();
+    assert_eq!(
+        (&refusal["code"], &refusal["path"]),
+        (&json!("STOCK_BELOW_RESERVED"), &json!(["input", "delta"]))
+    );
+    assert_eq!(
+        (&refusal["onHand"], &refusal["reserved"], &refusal["delta"]),
+        (&json!(5), &json!(3), &json!(-3))
+    );
     let _ = staff.mutation("adjustStock", adjust(-2)).await.done();
 
     let euros = json!({ "productId": id, "price": { "amountMinor": 1, "currency": "EUR" } });
     let telling = "... on CurrencyCannotChange { currency }";
-    let refusal = staff.mutation("changeProductPrice", euros).telling(telling).await.refusal();
-    assert_eq!((&refusal["code"], &refusal["currency"]), (&json!("CURRENCY_CANNOT_CHANGE"), &json!("GBP")));
+    let refusal = staff
+        .mutation("changeProductPrice", euros)
+        .telling(telling)
+        .await
+        .refusal();
+    assert_eq!(
+        (&refusal["code"], &refusal["currency"]),
+        (&json!("CURRENCY_CANNOT_CHANGE"), &json!("GBP"))
+    );
     let never = json!({ "productId": "prd_01ARZ3NDEKTSV4RRFFQ69G5FAV", "quantity": 1 });
-    assert_eq!(staff.mutation("receiveStock", never).await.refusal()["code"], "PRODUCT_NOT_FOUND");
+    assert_eq!(
+        staff.mutation("receiveStock", never).await.refusal()["code"],
+        "PRODUCT_NOT_FOUND"
+    );
     api.finish().await;
 }
 
@@ -98,10 +164,21 @@ async fn everything_wrong_with_a_product_is_told_at_once_and_nothing_is_written(
     let before = head(&api.pool).await.unwrap();
     let wrong = json!({ "sku": "", "name": "x".repeat(201), "description": "x".repeat(10_001), "category": "a\nb",
         "price": gbp(-1), "idempotencyKey": "x".repeat(201) });
-    let errors = staff.mutation("createProduct", wrong).telling("... on InvalidInput { problem maximum }").await.refused();
+    let errors = staff
+        .mutation("createProduct", wrong)
+        .telling("... on InvalidInput { problem maximum }")
+        .await
+        .refused();
     let mut told: Vec<String> = errors
         .iter()
-        .map(|it| format!("{} {} {}", it["path"], it["problem"].as_str().unwrap(), it["maximum"]))
+        .map(|it| {
+            format!(
+                "{} {} {}",
+                it["path"],
+                it["problem"].as_str().unwrap(),
+                it["maximum"]
+            )
+        })
         .collect();
     told.sort();
     let expected = [
@@ -114,12 +191,29 @@ async fn everything_wrong_with_a_product_is_told_at_once_and_nothing_is_written(
     ];
     assert_eq!(told, expected);
     for (name, input, path) in [
-        ("receiveStock", json!({ "productId": "usr_1", "quantity": 0 }), ["productId", "quantity"]),
-        ("adjustStock", json!({ "productId": "", "delta": 0, "reason": "why" }), ["delta", "productId"]),
-        ("changeProductDetails", json!({ "productId": "prd_", "name": " ", "description": "" }), ["name", "productId"]),
+        (
+            "receiveStock",
+            json!({ "productId": "usr_1", "quantity": 0 }),
+            ["productId", "quantity"],
+        ),
+        (
+            "adjustStock",
+            json!({ "productId": "", "delta": 0, "reason": "why" }),
+            ["delta", "productId"],
+        ),
+        (
+            "changeProductDetails",
+            json!({ "productId": "prd_", "name": " ", "description": "" }),
+            ["name", "productId"],
+        ),
     ] {
-        let mut paths: Vec<Value> =
-            staff.mutation(name, input).await.refused().into_iter().map(|mut it| it["path"].take()).collect();
+        let mut paths: Vec<Value> = staff
+            .mutation(name, input)
+            .await
+            .refused()
+            .into_iter()
+            .map(|mut it| it["path"].take())
+            .collect();
         paths.sort_by_key(ToString::to_string);
         assert_eq!(paths, path.map(|field| json!(["input", field])), "{name}");
     }
@@ -137,11 +231,20 @@ async fn the_catalogue_is_written_by_staff_alone() {
     let id = product.id.to_string();
     for (name, input) in [
         ("createProduct", lamp()),
-        ("changeProductDetails", json!({ "productId": id, "name": "x", "description": "x" })),
-        ("changeProductCategory", json!({ "productId": id, "category": "x" })),
+        (
+            "changeProductDetails",
+            json!({ "productId": id, "name": "x", "description": "x" }),
+        ),
+        (
+            "changeProductCategory",
+            json!({ "productId": id, "category": "x" }),
+        ),
         ("changeProductPrice", json!({ "productId": id, "price": gbp(1) })),
         ("receiveStock", json!({ "productId": id, "quantity": 1 })),
-        ("adjustStock", json!({ "productId": id, "delta": 1, "reason": "x" })),
+        (
+            "adjustStock",
+            json!({ "productId": id, "delta": 1, "reason": "x" }),
+        ),
         ("discontinueProduct", json!({ "productId": id })),
         ("relistProduct", json!({ "productId": id })),
     ] {

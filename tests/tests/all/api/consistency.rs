@@ -30,8 +30,16 @@ async fn a_query_at_a_mutations_position_sees_it_at_any_process() {
                 "changed": changed.to_string(), "placed": placed.position.to_string() });
             let seen = desk.read(query, variables).await;
             let price = json!({ "price": { "amountMinor": round } });
-            assert_eq!((&seen["product"], &seen["bySku"], &seen["products"]["nodes"][0]), (&price, &price, &price));
-            for order in [&seen["order"]["id"], &seen["orderStatus"]["orderId"], &seen["node"]["id"], &seen["myOrders"]["nodes"][0]["id"]] {
+            assert_eq!(
+                (&seen["product"], &seen["bySku"], &seen["products"]["nodes"][0]),
+                (&price, &price, &price)
+            );
+            for order in [
+                &seen["order"]["id"],
+                &seen["orderStatus"]["orderId"],
+                &seen["node"]["id"],
+                &seen["myOrders"]["nodes"][0]["id"],
+            ] {
                 assert_eq!(*order, placed.id);
             }
         }
@@ -43,7 +51,10 @@ async fn a_query_at_a_mutations_position_sees_it_at_any_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_that_is_not_reached_in_time_is_an_error_that_says_how_far_it_is() {
     let patience = Duration::from_millis(50);
-    let door = Door { patience, ..Door::default() };
+    let door = Door {
+        patience,
+        ..Door::default()
+    };
     let api = ApiShop::over(Shop::start().await, door).await;
     let lamp = api.product("LAMP").await;
     let shopper = api.shopper().await;
@@ -52,9 +63,18 @@ async fn a_position_that_is_not_reached_in_time_is_an_error_that_says_how_far_it
     let wanted = (head + 1_000).to_string();
     let id = lamp.id.to_string();
     for (field, consumer) in [
-        (format!("product(id: {id:?}, atLeast: {wanted:?}) {{ id }}"), "products"),
-        (format!("products(atLeast: {wanted:?}) {{ nodes {{ id }} }}"), "products"),
-        (format!("myOrders(atLeast: {wanted:?}) {{ nodes {{ id }} }}"), "orders"),
+        (
+            format!("product(id: {id:?}, atLeast: {wanted:?}) {{ id }}"),
+            "products",
+        ),
+        (
+            format!("products(atLeast: {wanted:?}) {{ nodes {{ id }} }}"),
+            "products",
+        ),
+        (
+            format!("myOrders(atLeast: {wanted:?}) {{ nodes {{ id }} }}"),
+            "orders",
+        ),
         (format!("me(atLeast: {wanted:?}) {{ id }}"), "users"),
     ] {
         let started = Instant::now();
@@ -67,7 +87,9 @@ async fn a_position_that_is_not_reached_in_time_is_an_error_that_says_how_far_it
         assert!(took >= patience && took < patience * 100, "{field} took {took:?}");
     }
     for wrong in ["\"-1\"", "\"much\"", "1.5", "\"18446744073709551616\""] {
-        let answer = shopper.ask(&format!("{{ me(atLeast: {wrong}) {{ id }} }}"), json!({})).await;
+        let answer = shopper
+            .ask(&format!("{{ me(atLeast: {wrong}) {{ id }} }}"), json!({}))
+            .await;
         assert!(!kontor_tests::api::errors_of(&answer.body).is_empty(), "{wrong}");
     }
     api.finish().await;
@@ -75,14 +97,24 @@ async fn a_position_that_is_not_reached_in_time_is_an_error_that_says_how_far_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mutation_whose_view_is_late_was_done_all_the_same() {
-    let door = Door { patience: Duration::from_millis(50), ..Door::default() };
+    let door = Door {
+        patience: Duration::from_millis(50),
+        ..Door::default()
+    };
     let api = ApiShop::over(Shop::quiet().await, door).await;
     let shopper = api.shopper().await;
     let change = json!({ "name": "Another Name" });
-    let answer = shopper.mutation("changeProfile", change).returning("user { name }").answer().await;
+    let answer = shopper
+        .mutation("changeProfile", change)
+        .returning("user { name }")
+        .answer()
+        .await;
     assert_eq!(answer.code(), "CONSISTENCY_TIMEOUT");
     let payload = &answer.body["data"]["changeProfile"];
-    assert_eq!((&payload["user"], &payload["userErrors"]), (&json!(null), &json!([])));
+    assert_eq!(
+        (&payload["user"], &payload["userErrors"]),
+        (&json!(null), &json!([]))
+    );
     let position: u64 = payload["position"].as_str().unwrap().parse().unwrap();
     assert_eq!(kontor_eventstore::read::head(&api.pool).await.unwrap(), position);
     api.finish().await;

@@ -13,13 +13,19 @@ async fn the_same_key_gives_the_same_answer_whatever_has_happened_since() {
     placing["idempotencyKey"] = "once".into();
     placing["expectedTotal"] = json!({ "amountMinor": 20_00, "currency": "GBP" });
     let first = shopper.mutation("placeOrder", placing.clone()).await.placed();
-    assert_eq!(shopper.mutation("placeOrder", placing.clone()).await.placed(), first);
+    assert_eq!(
+        shopper.mutation("placeOrder", placing.clone()).await.placed(),
+        first
+    );
 
     // What would be refused now was taken then.
     let product = lamp.id.to_string();
     let raise = json!({ "productId": product, "price": { "amountMinor": 99_00, "currency": "GBP" } });
     let _ = staff.mutation("changeProductPrice", raise).await.done();
-    let _ = staff.mutation("discontinueProduct", json!({ "productId": product })).await.done();
+    let _ = staff
+        .mutation("discontinueProduct", json!({ "productId": product }))
+        .await
+        .done();
     api.until_status(first.order_id(), "CONFIRMED").await;
     let _ = shopper.cancel(&first.id).await.done();
     api.caught_up().await;
@@ -63,7 +69,13 @@ async fn the_same_key_with_another_input_is_refused_and_another_persons_key_is_a
     let first = shopper.mutation("placeOrder", placing.clone()).await.placed();
 
     let mut different = Vec::new();
-    for change in [("items", json!([{ "productId": lamp.id.to_string(), "quantity": 2 }])), ("expectedTotal", json!({ "amountMinor": 5_00, "currency": "GBP" }))] {
+    for change in [
+        (
+            "items",
+            json!([{ "productId": lamp.id.to_string(), "quantity": 2 }]),
+        ),
+        ("expectedTotal", json!({ "amountMinor": 5_00, "currency": "GBP" })),
+    ] {
         let mut placing = placing.clone();
         placing[change.0] = change.1;
         different.push(placing);
@@ -73,13 +85,20 @@ async fn the_same_key_with_another_input_is_refused_and_another_persons_key_is_a
     different.push(moved);
     let telling = "... on IdempotencyKeyReused { idempotencyKey }";
     for input in different {
-        let refusal = shopper.mutation("placeOrder", input).telling(telling).await.refusal();
+        let refusal = shopper
+            .mutation("placeOrder", input)
+            .telling(telling)
+            .await
+            .refusal();
         assert_eq!(refusal["code"], "IDEMPOTENCY_KEY_REUSED");
         assert_eq!(refusal["idempotencyKey"], "once");
     }
     // Another mutation is another input too.
     let cancel = json!({ "orderId": first.id, "reason": "no", "idempotencyKey": "once" });
-    assert_eq!(shopper.mutation("cancelOrder", cancel).await.refusal()["code"], "IDEMPOTENCY_KEY_REUSED");
+    assert_eq!(
+        shopper.mutation("cancelOrder", cancel).await.refusal()["code"],
+        "IDEMPOTENCY_KEY_REUSED"
+    );
 
     let theirs = other.mutation("placeOrder", placing).await.placed();
     assert_ne!(theirs.id, first.id);
@@ -102,12 +121,22 @@ async fn edits_happen_once_too() {
     assert_eq!(api.stock(lamp.id).await, (11, 0));
 
     let visitor = api.visitor();
-    let register = |password: &str| {
-        json!({ "email": "once@example.com", "name": "Once", "password": password, "idempotencyKey": "form" })
-    };
-    let first = visitor.mutation("registerUser", register("correct horse")).await.done();
-    assert_eq!(visitor.mutation("registerUser", register("correct horse")).await.done(), first);
-    let refusal = visitor.mutation("registerUser", register("another horse")).await.refusal();
+    let register = |password: &str| json!({ "email": "once@example.com", "name": "Once", "password": password, "idempotencyKey": "form" });
+    let first = visitor
+        .mutation("registerUser", register("correct horse"))
+        .await
+        .done();
+    assert_eq!(
+        visitor
+            .mutation("registerUser", register("correct horse"))
+            .await
+            .done(),
+        first
+    );
+    let refusal = visitor
+        .mutation("registerUser", register("another horse"))
+        .await
+        .refusal();
     assert_eq!(refusal["code"], "IDEMPOTENCY_KEY_REUSED");
     api.finish().await;
 }

@@ -5,7 +5,13 @@ use kontor_tests::Item;
 use kontor_tests::api::{ApiShop, Client};
 use serde_json::{Value, json};
 
-const SORTS: [&str; 5] = ["NAME", "PRICE_ASCENDING", "PRICE_DESCENDING", "NEWEST", "BEST_SELLING"];
+const SORTS: [&str; 5] = [
+    "NAME",
+    "PRICE_ASCENDING",
+    "PRICE_DESCENDING",
+    "NEWEST",
+    "BEST_SELLING",
+];
 
 /// Seven products, some alike in what they are sorted by, of which `F` was sold most and then `B`.
 async fn stock(api: &ApiShop) -> Vec<Item> {
@@ -19,7 +25,14 @@ async fn stock(api: &ApiShop) -> Vec<Item> {
         ("F", "Ink", "desk", 3_00, 10),
         ("G", "Zither", "Lights", 99_00, 2),
     ] {
-        items.push(api.product(sku).name(name).category(category).price(price).stock(pieces).await);
+        items.push(
+            api.product(sku)
+                .name(name)
+                .category(category)
+                .price(price)
+                .stock(pieces)
+                .await,
+        );
     }
     let (shopper, staff) = (api.shopper().await, api.staff().await);
     api.caught_up().await;
@@ -40,7 +53,12 @@ async fn page(client: &Client, sort: &str, filter: Value, first: usize, after: &
 }
 
 fn skus(page: &Value) -> Vec<String> {
-    page["nodes"].as_array().unwrap().iter().map(|it| it["sku"].as_str().unwrap().to_owned()).collect()
+    page["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["sku"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn all(client: &Client, sort: &str, filter: Value) -> String {
@@ -62,10 +80,17 @@ async fn products_are_filtered_and_sorted() {
         (json!({ "inStock": false }), "AE"),
         (json!({ "search": "LAM" }), "BC"),
         (json!({ "search": "%" }), ""),
-        (json!({ "category": "lights", "inStock": true, "maxPriceMinor": 11_99 }), ""),
+        (
+            json!({ "category": "lights", "inStock": true, "maxPriceMinor": 11_99 }),
+            "",
+        ),
         (Value::Null, "ABCDEFG"),
     ] {
-        let newest: String = all(&visitor, "NEWEST", filter.clone()).await.chars().rev().collect();
+        let newest: String = all(&visitor, "NEWEST", filter.clone())
+            .await
+            .chars()
+            .rev()
+            .collect();
         assert_eq!(newest, found, "{filter}");
     }
     assert_eq!(all(&visitor, "NEWEST", Value::Null).await, "GFEDCBA");
@@ -87,13 +112,26 @@ async fn products_are_filtered_and_sorted() {
         }
         assert_eq!(rest, "");
     }
-    api.send::<Product>(items[0].id, ProductCommand::Discontinue { reason: None }).await;
+    api.send::<Product>(items[0].id, ProductCommand::Discontinue { reason: None })
+        .await;
     api.caught_up().await;
-    for (listed, found) in [(json!(true), "GFEDCB"), (json!(false), "A"), (Value::Null, "GFEDCBA")] {
+    for (listed, found) in [
+        (json!(true), "GFEDCB"),
+        (json!(false), "A"),
+        (Value::Null, "GFEDCBA"),
+    ] {
         assert_eq!(all(&visitor, "NEWEST", json!({ "listed": listed })).await, found);
     }
-    let sellers = visitor.read("{ bestSellers(first: 1) { unitsSold product { sku } } }", json!({})).await;
-    assert_eq!(sellers["bestSellers"], json!([{ "unitsSold": 3, "product": { "sku": "F" } }]));
+    let sellers = visitor
+        .read(
+            "{ bestSellers(first: 1) { unitsSold product { sku } } }",
+            json!({}),
+        )
+        .await;
+    assert_eq!(
+        sellers["bestSellers"],
+        json!([{ "unitsSold": 3, "product": { "sku": "F" } }])
+    );
     api.finish().await;
 }
 
@@ -111,9 +149,17 @@ async fn pages_neither_repeat_nor_skip() {
                 let page = page(&visitor, sort, Value::Null, first, &after).await;
                 let (info, edges) = (&page["pageInfo"], page["edges"].as_array().unwrap());
                 assert_eq!(info["hasPreviousPage"], json!(!after.is_null()));
-                assert_eq!((&info["startCursor"], &info["endCursor"]), (&edges[0]["cursor"], &edges.last().unwrap()["cursor"]));
+                assert_eq!(
+                    (&info["startCursor"], &info["endCursor"]),
+                    (&edges[0]["cursor"], &edges.last().unwrap()["cursor"])
+                );
                 let own = skus(&page);
-                assert!(edges.iter().zip(&own).all(|(edge, sku)| edge["node"]["sku"] == *sku));
+                assert!(
+                    edges
+                        .iter()
+                        .zip(&own)
+                        .all(|(edge, sku)| edge["node"]["sku"] == *sku)
+                );
                 found.extend(own);
                 assert_eq!(info["hasNextPage"], json!(found.len() < 7), "{sort} by {first}");
                 if info["hasNextPage"] == false {
@@ -162,9 +208,15 @@ async fn products_that_come_in_between_move_nothing() {
         assert_eq!(found.concat(), whole, "{sort}");
         for item in skus(&page(&visitor, "NEWEST", Value::Null, 100, &Value::Null).await) {
             if item.len() > 1 {
-                let bought = visitor.read("query($sku: String!) { productBySku(sku: $sku) { id } }", json!({ "sku": item })).await;
+                let bought = visitor
+                    .read(
+                        "query($sku: String!) { productBySku(sku: $sku) { id } }",
+                        json!({ "sku": item }),
+                    )
+                    .await;
                 let id = bought["productBySku"]["id"].as_str().unwrap().parse().unwrap();
-                api.send::<Product>(id, ProductCommand::Discontinue { reason: None }).await;
+                api.send::<Product>(id, ProductCommand::Discontinue { reason: None })
+                    .await;
             }
         }
         api.caught_up().await;
@@ -177,10 +229,21 @@ async fn a_page_that_cannot_be_is_refused() {
     let api = ApiShop::start().await;
     stock(&api).await;
     let (shopper, staff) = (api.shopper().await, api.staff().await);
-    let of_products = page(&staff, "NAME", Value::Null, 1, &Value::Null).await["pageInfo"]["endCursor"].clone();
+    let of_products =
+        page(&staff, "NAME", Value::Null, 1, &Value::Null).await["pageInfo"]["endCursor"].clone();
     let hours = "salesPerHour(from: \"2026-01-01T00:00:00Z\", to: \"2026-02-01T00:00:00Z\",";
-    for (client, field) in [(&shopper, "products("), (&shopper, "myOrders("), (&staff, "orders("), (&staff, "users("), (&staff, hours)] {
-        let mut pages = vec!["first: 0".to_owned(), "first: 101".to_owned(), "first: -1".to_owned()];
+    for (client, field) in [
+        (&shopper, "products("),
+        (&shopper, "myOrders("),
+        (&staff, "orders("),
+        (&staff, "users("),
+        (&staff, hours),
+    ] {
+        let mut pages = vec![
+            "first: 0".to_owned(),
+            "first: 101".to_owned(),
+            "first: -1".to_owned(),
+        ];
         for cursor in ["", "!", "nonsense", "e30", "bnVsbA"] {
             pages.push(format!("after: {cursor:?}"));
         }
@@ -189,7 +252,11 @@ async fn a_page_that_cannot_be_is_refused() {
         }
         for page in pages {
             let query = format!("{{ {field} {page}) {{ pageInfo {{ endCursor }} }} }}");
-            assert_eq!(client.ask(&query, json!({})).await.code(), "BAD_USER_INPUT", "{query}");
+            assert_eq!(
+                client.ask(&query, json!({})).await.code(),
+                "BAD_USER_INPUT",
+                "{query}"
+            );
         }
         for page in ["first: 1", "first: 100"] {
             let query = format!("{{ {field} {page}) {{ pageInfo {{ endCursor }} }} }}");
@@ -221,7 +288,13 @@ async fn orders_are_paged_newest_first() {
         let (mut found, mut after) = (Vec::new(), Value::Null);
         loop {
             let page = client.read(&query, json!({ "after": after })).await[field].take();
-            found.extend(page["nodes"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()));
+            found.extend(
+                page["nodes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|it| it["id"].as_str().unwrap().to_owned()),
+            );
             if page["pageInfo"]["hasNextPage"] == false {
                 break;
             }
@@ -229,7 +302,9 @@ async fn orders_are_paged_newest_first() {
         }
         assert_eq!(found, placed, "{field}");
     }
-    let cancelled = shopper.read("{ myOrders(status: CANCELLED) { nodes { id } } }", json!({})).await;
+    let cancelled = shopper
+        .read("{ myOrders(status: CANCELLED) { nodes { id } } }", json!({}))
+        .await;
     assert_eq!(cancelled["myOrders"]["nodes"], json!([{ "id": placed[3] }]));
     api.finish().await;
 }

@@ -21,7 +21,11 @@ async fn of_500_buyers_at_once_exactly_as_many_are_served_as_there_are_pieces() 
     }
     let turns = Arc::new(Semaphore::new(CONNECTIONS));
     let placed = join_all((0..BUYERS).map(|n| {
-        let (buyer, placing, turns) = (buyers[n % 8].clone(), buyers[0].placing(&[(&lamp, 1)]), Arc::clone(&turns));
+        let (buyer, placing, turns) = (
+            buyers[n % 8].clone(),
+            buyers[0].placing(&[(&lamp, 1)]),
+            Arc::clone(&turns),
+        );
         tokio::spawn(async move {
             let _turn = turns.acquire().await.unwrap();
             buyer.mutation("placeOrder", placing).await.placed()
@@ -39,7 +43,10 @@ async fn of_500_buyers_at_once_exactly_as_many_are_served_as_there_are_pieces() 
     for status in ["CONFIRMED", "REJECTED", "PENDING"] {
         let (mut after, mut count) = (json!(null), 0);
         loop {
-            let page = staff.read(query, json!({ "after": after, "status": status })).await["orders"].take();
+            let page = staff
+                .read(query, json!({ "after": after, "status": status }))
+                .await["orders"]
+                .take();
             for node in page["nodes"].as_array().unwrap() {
                 count += 1;
                 let last = node["timeline"].as_array().unwrap().last().unwrap();
@@ -58,8 +65,13 @@ async fn of_500_buyers_at_once_exactly_as_many_are_served_as_there_are_pieces() 
     }
     assert_eq!(counts, [50, 450, 0]);
     let newest = positions.into_iter().max().unwrap();
-    let seen = staff.product(lamp.id, "available onHand reserved inStock", newest).await;
-    assert_eq!(seen, json!({ "available": 0, "onHand": PIECES, "reserved": PIECES, "inStock": false }));
+    let seen = staff
+        .product(lamp.id, "available onHand reserved inStock", newest)
+        .await;
+    assert_eq!(
+        seen,
+        json!({ "available": 0, "onHand": PIECES, "reserved": PIECES, "inStock": false })
+    );
     api.books_balance().await;
     api.finish().await;
 }

@@ -21,7 +21,10 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn find<'a>(items: &'a Value, name: &str) -> &'a Value {
-    list(items).iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+    list(items)
+        .iter()
+        .find(|it| it["name"] == name)
+        .unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn name(it: &Value) -> &str {
@@ -32,14 +35,20 @@ fn name(it: &Value) -> &str {
 fn the_file_in_the_repository_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schema.graphql");
     let committed = std::fs::read_to_string(path).unwrap();
-    assert!(committed == kontor_api::graphql::sdl(), "schema.graphql is old: run `make gen`");
+    assert!(
+        committed == kontor_api::graphql::sdl(),
+        "schema.graphql is old: run `make gen`"
+    );
 }
 
 /// Names of what has no description, each from the outside in.
 fn undescribed(schema: &Value) -> Vec<String> {
     let mut bare = Vec::new();
     let mut look = |it: &Value, path: &[&Value]| {
-        if it["description"].as_str().is_none_or(|text| text.trim().is_empty()) {
+        if it["description"]
+            .as_str()
+            .is_none_or(|text| text.trim().is_empty())
+        {
             let path: Vec<&str> = path.iter().map(|it| name(it)).collect();
             bare.push(path.join("."));
         }
@@ -72,8 +81,18 @@ async fn everything_is_described() {
     assert_eq!(undescribed(&schema), Vec::<String>::new());
     // And it is noticed where there is none.
     let mut bare = schema.clone();
-    let order = bare["types"].as_array_mut().unwrap().iter_mut().find(|it| it["name"] == "Order").unwrap();
-    let status = order["fields"].as_array_mut().unwrap().iter_mut().find(|it| it["name"] == "status").unwrap();
+    let order = bare["types"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|it| it["name"] == "Order")
+        .unwrap();
+    let status = order["fields"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|it| it["name"] == "status")
+        .unwrap();
     status["description"] = "".into();
     assert_eq!(undescribed(&bare), ["Order.status"]);
 }
@@ -84,25 +103,36 @@ async fn mutations_have_one_shape() {
     let types = &schema["types"];
     let mutations = list(&find(types, "Mutation")["fields"]);
     assert!(mutations.len() > 20);
-    let known: Vec<&str> = list(&find(types, "UserError")["possibleTypes"]).iter().map(name).collect();
+    let known: Vec<&str> = list(&find(types, "UserError")["possibleTypes"])
+        .iter()
+        .map(name)
+        .collect();
     for mutation in mutations {
         let verb = name(mutation);
         let pascal = format!("{}{}", verb[..1].to_uppercase(), &verb[1..]);
         let arguments: Vec<&str> = list(&mutation["args"]).iter().map(name).collect();
         assert_eq!(arguments, ["input"], "{verb}");
-        let keyed = list(&find(types, &format!("{pascal}Input"))["inputFields"]).iter().any(|it| name(it) == "idempotencyKey");
+        let keyed = list(&find(types, &format!("{pascal}Input"))["inputFields"])
+            .iter()
+            .any(|it| name(it) == "idempotencyKey");
         assert_eq!(keyed, verb != "logIn", "{verb}");
         assert_eq!(mutation["type"]["ofType"]["name"], format!("{pascal}Payload"));
         let errors = find(&find(types, &format!("{pascal}Payload"))["fields"], "userErrors");
         let union = format!("{pascal}Error");
         // A list, none of whose members is null and which is not null itself.
-        assert_eq!(errors["type"]["ofType"]["ofType"]["ofType"]["name"], union, "{verb}");
+        assert_eq!(
+            errors["type"]["ofType"]["ofType"]["ofType"]["name"], union,
+            "{verb}"
+        );
         let members = list(&find(types, &union)["possibleTypes"]);
         assert!(!members.is_empty(), "{union}");
         for member in members.iter().map(name) {
             assert!(known.contains(&member), "{member} in {union}");
             let it = find(types, member);
-            assert!(list(&it["interfaces"]).iter().any(|it| name(it) == "UserError"), "{member}");
+            assert!(
+                list(&it["interfaces"]).iter().any(|it| name(it) == "UserError"),
+                "{member}"
+            );
             for field in ["code", "message", "path"] {
                 let _ = find(&it["fields"], field);
             }
