@@ -29,7 +29,7 @@ pub(crate) async fn append(admin: &str) -> Result<Vec<Measure>> {
     let yardstick = postgres::database(admin, "bench_yardstick").await?;
     let (mut bench, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let inserts = postgres::pgbench(&yardstick, DURATION).await?;
+        let inserts = postgres::pgbench(&yardstick, DURATION, postgres::SIMPLE).await?;
         let pool = postgres::pool(&postgres::database(admin, "bench_append").await?, CONNECTIONS).await?;
         let appended = kontor(pool, DURATION).await?;
         // A connection for each client, as pgbench has: with fewer it is slower.
@@ -42,6 +42,7 @@ pub(crate) async fn append(admin: &str) -> Result<Vec<Measure>> {
         ours.push(appended);
         theirs.push(executed);
     }
+    let prepared = postgres::pgbench(&yardstick, DURATION, postgres::PREPARED).await?;
     let (bench, ours, theirs) = (median(&bench), median(&ours), median(&theirs));
     Ok(vec![
         Measure {
@@ -49,7 +50,7 @@ pub(crate) async fn append(admin: &str) -> Result<Vec<Measure>> {
             figure: ours / bench,
             unit: "",
             target: Target::AtLeast(2.0),
-            detail: format!("{ours:.0}/s and {bench:.0}/s"),
+            detail: format!("{ours:.0}/s and {bench:.0}/s; pgbench -M prepared: {prepared:.0}/s"),
         },
         Measure {
             what: "the same ÷ stock CqrsFramework on postgres-es",

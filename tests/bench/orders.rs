@@ -26,7 +26,7 @@ pub(crate) async fn accepted(admin: &str) -> Result<Measure> {
     let products = shop.stock("spread", PRODUCTS, PIECES).await?;
     let (mut rates, mut bench, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        bench.push(postgres::pgbench(&yardstick, DURATION).await?);
+        bench.push(postgres::pgbench(&yardstick, DURATION, postgres::SIMPLE).await?);
         let (since, cpu) = (now(), shop.server.cpu()?);
         let placed = load(
             shop.server.address,

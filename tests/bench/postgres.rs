@@ -7,6 +7,11 @@ use anyhow::{Context, Result, bail};
 use sqlx::{Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::process::Command;
 
+/// pgbench's own default: each statement is sent as text.
+pub(crate) const SIMPLE: &str = "simple";
+/// Each statement is parsed and planned once.
+pub(crate) const PREPARED: &str = "prepared";
+
 /// The programs of the server under test.
 fn program(name: &str) -> String {
     std::env::var("KONTOR_TEST_POSTGRES_BIN")
@@ -42,14 +47,16 @@ pub(crate) async fn pool(url: &str, connections: u32) -> Result<PgPool> {
         .await?)
 }
 
-/// One-row insert transactions a second, 64 clients, prepared, by pgbench. The row is an event's.
-pub(crate) async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
+/// One-row insert transactions a second by pgbench, 64 clients, in its own default mode or another (`-M`). The row is an
+/// event's, in a table with the columns and indexes of `events`.
+pub(crate) async fn pgbench(url: &str, duration: Duration, mode: &str) -> Result<f64> {
     let mut connection = PgConnection::connect(url).await?;
     connection
         .execute(
             "CREATE TABLE IF NOT EXISTS pgbench_rows (
                  aggregate_type text NOT NULL, aggregate_id text NOT NULL, sequence bigint NOT NULL,
                  event_type text NOT NULL, event_version text NOT NULL, payload json NOT NULL, metadata json NOT NULL,
+                 timestamp timestamptz NOT NULL DEFAULT current_timestamp, position bigserial UNIQUE,
                  PRIMARY KEY (aggregate_type, aggregate_id, sequence))",
         )
         .await?;
@@ -57,7 +64,8 @@ pub(crate) async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
     std::fs::write(
         &script,
         "\\set a random(1, 1000000000000)\n\\set b random(1, 1000000000000)\n\
-         INSERT INTO pgbench_rows VALUES ('product', 'prd_' || :a || '_' || :b, 1, 'StockReceived', '1', \
+         INSERT INTO pgbench_rows (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+         metadata) VALUES ('product', 'prd_' || :a || '_' || :b, 1, 'StockReceived', '1', \
          '{\"StockReceived\":{\"quantity\": 1,\"on_hand\": 12345}}', \
          '{\"command_id\":\"01J00000000000000000000000\",\"correlation_id\":\"01J00000000000000000000000\",\
          \"actor\":\"system-bench\",\"time\":\"2026-01-01T00.00.00.000000Z\"}');\n",
@@ -66,7 +74,7 @@ pub(crate) async fn pgbench(url: &str, duration: Duration) -> Result<f64> {
         .args([
             "-n",
             "-M",
-            "prepared",
+            mode,
             "-c",
             "64",
             "-j",

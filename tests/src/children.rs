@@ -51,11 +51,10 @@ impl Helper {
             }
             None
         };
-        match tokio::time::timeout(PATIENCE, heard).await {
-            Ok(Some(rest)) => rest,
-            Ok(None) => panic!("the helper ended without saying {word:?}"),
-            Err(_) => panic!("the helper never said {word:?}"),
-        }
+        let Ok(heard) = tokio::time::timeout(PATIENCE, heard).await else {
+            panic!("the helper never said {word:?}");
+        };
+        heard.unwrap_or_else(|| panic!("the helper ended without saying {word:?}"))
     }
 
     /// `kill -9`.

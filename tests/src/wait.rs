@@ -19,8 +19,8 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, seen).await {
-        Ok(seen) => seen,
-        Err(_) => panic!("never happened within {} s: {what}", PATIENCE.as_secs()),
-    }
+    let Ok(seen) = tokio::time::timeout(PATIENCE, seen).await else {
+        panic!("never happened within {} s: {what}", PATIENCE.as_secs());
+    };
+    seen
 }

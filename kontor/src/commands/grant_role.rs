@@ -19,10 +19,15 @@ pub async fn grant_role(runtime: &Runtime, email: &str, role: &str) -> Result<Ex
     };
     let email = Email::new(email)?;
     let holder = runtime.store.holder(ClaimKind::Email, &email.folded()).await?;
-    let id: UserId = holder.context("nobody is registered under this e-mail address")?.parse()?;
+    let id: UserId = holder
+        .context("nobody is registered under this e-mail address")?
+        .parse()?;
     let command_id = runtime.store.ids().next().to_string();
     let context = CommandContext::new(command_id, Actor::System("operator"), runtime.clock.now());
-    let granted = runtime.store.execute::<User>(id, UserCommand::GrantRole { role }, context).await?;
+    let granted = runtime
+        .store
+        .execute::<User>(id, UserCommand::GrantRole { role }, context)
+        .await?;
     say(if granted.events.is_empty() {
         format!("{id} has the role {} already", role.as_str())
     } else {

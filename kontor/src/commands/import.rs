@@ -19,5 +19,9 @@ pub async fn online_retail(runtime: &Runtime, file: &Path) -> Result<ExitCode> {
     runtime.spawn_workers();
     let reconciliation = import::online_retail(runtime, file, Options::default()).await?;
     say(&reconciliation);
-    Ok(if reconciliation.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if reconciliation.is_equal() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

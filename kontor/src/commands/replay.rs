@@ -56,7 +56,11 @@ pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
         ));
     }
     // What was made from the old rows is made again from the new ones.
-    let made_from = |mirror: &str| chosen.iter().any(|view| mirrors_of(view.name()).any(|it| it == mirror));
+    let made_from = |mirror: &str| {
+        chosen
+            .iter()
+            .any(|view| mirrors_of(view.name()).any(|it| it == mirror))
+    };
     for mirror in MIRRORS.into_iter().filter(|name| wanted(name) || made_from(name)) {
         runtime.redis.forget(mirror).await?;
         say(format!(

@@ -131,7 +131,7 @@ async fn take(shop: &Shop, customer: UserId, products: &[Item], orders: &mut Vec
                     reason: reason("changed my mind"),
                 },
             )
-            .await
+            .await;
         }
         Step::Ship(of) => {
             to_order(

@@ -1,5 +1,11 @@
 //! The integration tests, in one binary: against a real Postgres and Redis, in several processes where it matters.
 
+#![allow(
+    clippy::inconsistent_digit_grouping,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "a test tells its story in one piece, in tables, with amounts written as pounds_pence"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,15 +14,21 @@
 
 mod api;
 mod architecture;
+mod claims;
 mod consumers;
 mod crash;
 mod golden;
 mod group;
 mod histories;
+mod hold;
 mod import;
+mod keys;
+mod loading;
 mod log;
 mod mirrors;
 mod orders;
+mod outage;
+mod poison;
 mod process;
 mod products;
 mod projecting;

@@ -115,6 +115,11 @@ async fn a_row_is_what_the_events_say() {
     shop.finish().await;
 }
 
+/// Where a row stands in an order, but for ties.
+type Place = fn(&ProductRow) -> (String, i64);
+/// Whether a row passes a filter.
+type Passes = fn(&ProductRow) -> bool;
+
 /// A catalogue with ties in every order.
 async fn catalogue(clock: &ManualClock, shop: &Shop) -> Vec<ProductRow> {
     let names = [
@@ -160,7 +165,7 @@ async fn pages_of_every_order_hold_every_product_once() {
         .open()
         .await;
     let all = catalogue(&clock, &shop).await;
-    let sorts: [(ProductSort, fn(&ProductRow) -> (String, i64)); 5] = [
+    let sorts: [(ProductSort, Place); 5] = [
         (ProductSort::Name, |row| (row.name.to_lowercase(), 0)),
         (ProductSort::PriceAscending, |row| {
             (String::new(), row.price_minor)
@@ -211,7 +216,7 @@ async fn filters_let_through_what_they_say() {
         .await;
     let all = catalogue(&clock, &shop).await;
     let some = ProductFilter::default;
-    let filters: [(ProductFilter, fn(&ProductRow) -> bool); 8] = [
+    let filters: [(ProductFilter, Passes); 8] = [
         (
             ProductFilter {
                 category: Some("Deck".to_owned()),

@@ -21,14 +21,8 @@ async fn listed(shop: &Shop) -> Vec<SalesRow> {
         .unwrap()
 }
 
-#[tokio::test]
-async fn each_event_counts_in_its_hour_and_currency() {
-    let clock = Arc::new(ManualClock::at(at("09:00:00")));
-    let shop = Opening::default()
-        .quiet()
-        .clock(Arc::clone(&clock) as _)
-        .open()
-        .await;
+/// Orders of three hours and two currencies, with all that can happen to them; answers the last position.
+async fn a_morning(shop: &Shop, clock: &ManualClock) -> i64 {
     let lamp = shop.product("LAMP").price(10_00).await;
     let customer = shop.customer().await;
     let order = async |pieces| shop.order(customer, &[(&lamp, pieces)]).await;
@@ -80,7 +74,18 @@ async fn each_event_counts_in_its_hour_and_currency() {
     let last = shop
         .send::<Order>(OrderId::from_ulid(shop.store.ids().next()), place)
         .await;
+    last.position.cast_signed()
+}
 
+#[tokio::test]
+async fn each_event_counts_in_its_hour_and_currency() {
+    let clock = Arc::new(ManualClock::at(at("09:00:00")));
+    let shop = Opening::default()
+        .quiet()
+        .clock(Arc::clone(&clock) as _)
+        .open()
+        .await;
+    let last = a_morning(&shop, &clock).await;
     project::<Sales>(&shop).await;
     let none = SalesRow {
         hour: at("09:00:00"),
@@ -101,13 +106,13 @@ async fn each_event_counts_in_its_hour_and_currency() {
             currency: "EUR".to_owned(),
             orders_placed: 1,
             placed_minor: 14_00,
-            position: last.position.cast_signed(),
+            position: last,
             ..none.clone()
         },
         SalesRow {
             orders_placed: 4,
             orders_cancelled: 1,
-            placed_minor: 100_00,
+            placed_minor: 10_000,
             position: 7,
             ..none.clone()
         },

@@ -23,11 +23,10 @@ fn updates<V: Followed>(shop: &Shop) -> Updates<V> {
 }
 
 async fn next<R>(stream: &mut Stream<R>) -> Update<R> {
-    match tokio::time::timeout(PATIENCE, stream.next()).await {
-        Ok(Some(update)) => update.unwrap(),
-        Ok(None) => panic!("the stream has ended"),
-        Err(_) => panic!("the next update never comes"),
-    }
+    let Ok(update) = tokio::time::timeout(PATIENCE, stream.next()).await else {
+        panic!("the next update never comes");
+    };
+    update.expect("the stream goes on").unwrap()
 }
 
 /// Has a stream join: it does so when it is first asked, and has nothing to say yet.
@@ -135,8 +134,13 @@ async fn a_subscriber_cut_off_again_and_again_misses_nothing_and_sees_nothing_tw
                         .await,
                 ),
                 1 => drop(
-                    shop.try_send::<Product>(lamp.id, ProductCommand::ChangePrice { price: gbp(n as i64) })
-                        .await,
+                    shop.try_send::<Product>(
+                        lamp.id,
+                        ProductCommand::ChangePrice {
+                            price: gbp(i64::try_from(n).unwrap()),
+                        },
+                    )
+                    .await,
                 ),
                 2 if n == 50 => drop(shop.ship(watched).await),
                 2 if n == 90 => drop(shop.send::<Order>(watched, OrderCommand::Deliver).await),
