@@ -96,7 +96,13 @@ async fn template(admin: &mut PgConnection, server: &PgConnectOptions) -> String
             .unwrap();
         schema::migrate(&pool).await.unwrap();
         pool.close().await;
+        // The server may take its time to notice that the connection is gone, and to rename waits five seconds at most.
+        let left = format!(
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = '{name}_new'"
+        );
+        run(admin, &left).await;
         run(admin, &format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;
+        run(admin, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
     }
     run(admin, &format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})")).await;
     name
