@@ -57,7 +57,8 @@ pub trait Consumer: Send + Sync + 'static {
     }
 }
 
-/// Notes how far a consumer has come that keeps its checkpoint elsewhere (in Redis), for everybody to see.
+/// Notes how far a consumer has come that keeps its checkpoint elsewhere (in Redis), for everybody to see. Not flushed: what
+/// counts is in Redis.
 ///
 /// # Errors
 /// When Postgres is not there.
@@ -66,7 +67,7 @@ pub async fn report(pool: &PgPool, lease: &Lease, position: u64) -> Result<(), s
         "WITH moved AS (UPDATE checkpoints SET position = $4, updated_at = clock_timestamp()
                         WHERE consumer = $1
                           AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3))
-         SELECT pg_notify($5, $6)",
+         SELECT set_config('synchronous_commit', 'off', true), pg_notify($5, $6)::text",
         lease.consumer,
         lease.owner,
         lease.epoch,
@@ -74,7 +75,7 @@ pub async fn report(pool: &PgPool, lease: &Lease, position: u64) -> Result<(), s
         PROGRESS_CHANNEL,
         format!("{} {position}", lease.consumer)
     )
-    .execute(pool)
+    .fetch_optional(pool)
     .await?;
     Ok(())
 }
@@ -315,13 +316,14 @@ impl Worker {
         }
         tx.commit().await?;
         crash::point("consumer.after_commit");
-        // Apart from the transaction: a notifying commit holds a database-wide lock until it is flushed.
+        // Apart from the transaction, and not flushed: a commit that notifies holds a database-wide lock, for which the
+        // log's writer waits.
         sqlx::query!(
-            "SELECT pg_notify($1, $2)",
+            "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)::text",
             PROGRESS_CHANNEL,
             format!("{name} {last}")
         )
-        .execute(self.store.pool())
+        .fetch_one(self.store.pool())
         .await?;
         metrics::counter!("kontor_events_consumed_total", "consumer" => name).increment(events.len() as u64);
         Ok(Step::To(last))
