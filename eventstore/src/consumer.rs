@@ -6,25 +6,27 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use crate::checkpoint::{self, register};
 use crate::crash;
 use crate::dead_letters::{self, Parked};
 use crate::lease::{self, Lease};
-use crate::progress::{PROGRESS_CHANNEL, Progress};
+use crate::progress::Progress;
 use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
 
 /// Events in one transaction at most.
 const BATCH: usize = 1_000;
-/// After a batch that was not full, the next gathers for so long: under load a fraction of the transactions, and still
-/// far below what a person notices.
-const GATHER: Duration = Duration::from_millis(5);
+/// Between two batches there is at least this, so that the next one gathers.
+const SHORTEST_GATHER: Duration = Duration::from_millis(5);
+/// And at most this, below what a person notices.
+const LONGEST_GATHER: Duration = Duration::from_millis(50);
 /// How long to wait after a batch that failed; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -57,75 +59,11 @@ pub trait Consumer: Send + Sync + 'static {
     }
 }
 
-/// Notes how far a consumer has come that keeps its checkpoint elsewhere (in Redis), for everybody to see. Not flushed: what
-/// counts is in Redis.
-///
-/// # Errors
-/// When Postgres is not there.
-pub async fn report(pool: &PgPool, lease: &Lease, position: u64) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "WITH moved AS (UPDATE checkpoints SET position = $4, updated_at = clock_timestamp()
-                        WHERE consumer = $1
-                          AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3))
-         SELECT set_config('synchronous_commit', 'off', true), pg_notify($5, $6)::text",
-        lease.consumer,
-        lease.owner,
-        lease.epoch,
-        position.cast_signed(),
-        PROGRESS_CHANNEL,
-        format!("{} {position}", lease.consumer)
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(())
-}
-
-/// Where a consumer stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Its name.
-    pub consumer: String,
-    /// The last position it has applied.
-    pub position: u64,
-    /// Aggregates that wait in its dead letters.
-    pub parked: u64,
-}
-
-/// All consumers' checkpoints, by name.
-///
-/// # Errors
-/// When Postgres is not there.
-pub async fn checkpoints(pool: &PgPool) -> Result<Vec<Checkpoint>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT consumer, position,
-                  (SELECT count(DISTINCT (aggregate_type, aggregate_id)) FROM dead_letters d
-                   WHERE d.consumer = c.consumer) AS "parked!"
-           FROM checkpoints c ORDER BY consumer"#
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Checkpoint {
-            consumer: row.consumer,
-            position: row.position.unsigned_abs(),
-            parked: row.parked.unsigned_abs(),
-        })
-        .collect())
-}
-
-/// Makes sure that a consumer has a checkpoint, at 0 if it is new.
-///
-/// # Errors
-/// When Postgres is not there.
-pub async fn register(pool: &PgPool, consumer: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO checkpoints (consumer, incarnation) SELECT $1, incarnation FROM log ON CONFLICT DO NOTHING",
-        consumer
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
+/// How long to let events gather after a batch that took so long: the busier the house, the larger the batches and the
+/// cheaper each event, and the writer and those who wait for it come first. Whoever had nothing to do does not wait at all.
+#[must_use]
+pub fn gather(took: Duration) -> Duration {
+    (took * 4).clamp(SHORTEST_GATHER, LONGEST_GATHER)
 }
 
 /// A worker: runs consumers whose lease it gets.
@@ -215,19 +153,21 @@ impl Worker {
     /// Batch after batch, until `stop` or the lease turns out to be lost.
     async fn consume(&self, consumer: &dyn Consumer, lease: Lease, stop: &CancellationToken) {
         let mut head = self.store.head();
+        let mut connection = None;
         // Batches still to be taken event by event, after one that Postgres refused.
         let mut singly = 0;
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             head.mark_unchanged();
             let limit = if singly > 0 { 1 } else { BATCH };
-            match self.step(consumer, &lease, limit).await {
+            let started = Instant::now();
+            match self.step(&mut connection, consumer, &lease, limit).await {
                 Ok(Step::To(position)) => {
                     self.progress.advance(&lease.consumer, position);
                     pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
                     if singly == 0 {
-                        tokio::time::sleep(GATHER).await;
+                        tokio::time::sleep(gather(started.elapsed())).await;
                     }
                 }
                 Ok(Step::Idle) => tokio::select! {
@@ -241,6 +181,7 @@ impl Worker {
                 }
                 Err(error) => {
                     warn!(consumer = consumer.name(), %error, "batch not applied, trying again");
+                    connection = None;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -265,20 +206,39 @@ impl Worker {
         warn!(consumer = lease.consumer, lease.epoch, "lease lost");
     }
 
+    /// A connection for one consumer alone. Nothing on it is flushed: after a crash of Postgres a view and its checkpoint are
+    /// as old as each other, and the log is complete. It also keeps a commit short that notifies, for all others that
+    /// do, the log's writer among them, wait for it.
+    async fn connect(&self, name: &str) -> Result<PgConnection, sqlx::Error> {
+        (*self.store.pool().connect_options())
+            .clone()
+            .application_name(&format!("kontor {name}"))
+            .options([
+                ("synchronous_commit", "off"),
+                ("idle_in_transaction_session_timeout", "30s"),
+            ])
+            .connect()
+            .await
+    }
+
     /// One transaction: what comes next, and the checkpoint behind it.
-    async fn step(&self, consumer: &dyn Consumer, lease: &Lease, limit: usize) -> Result<Step, sqlx::Error> {
+    async fn step(
+        &self,
+        connection: &mut Option<PgConnection>,
+        consumer: &dyn Consumer,
+        lease: &Lease,
+        limit: usize,
+    ) -> Result<Step, sqlx::Error> {
         let name = consumer.name();
-        let mut tx = self.store.pool().begin().await?;
-        // Views need no flush of their own: after a crash of Postgres they and their checkpoint are as old as each
-        // other, and the log is complete.
-        sqlx::Executor::execute(
-            &mut *tx,
-            "SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = '30s'",
-        )
-        .await?;
-        let Some(position) = locked_position(&mut tx, lease).await? else {
+        let connection = match connection {
+            Some(connection) => connection,
+            none => none.insert(self.connect(name).await?),
+        };
+        let mut tx = connection.begin().await?;
+        let Some(held) = checkpoint::hold(&mut tx, lease).await? else {
             return Ok(Step::Lost);
         };
+        let position = held.position;
         let events = self.store.after(position, limit).await?;
         let Some(last) = events.last() else {
             self.progress.advance(name, position);
@@ -286,16 +246,21 @@ impl Worker {
         };
         let last = last.position;
         crash::point("consumer.before_handle");
-        let parked = dead_letters::parked_streams(&mut tx, name).await?;
+        let parked = if held.parked {
+            dead_letters::parked_streams(&mut tx, name).await?
+        } else {
+            HashSet::new()
+        };
         let (events, mut refused) = set_aside(events, &parked);
         match consumer.handle(&mut tx, &events).await {
             Ok(more) => refused.extend(more),
             Err(error) if limit == 1 && is_data_error(&error) => {
                 // The transaction is spoilt; park the event in one of its own.
-                drop(tx);
-                tx = self.store.pool().begin().await?;
-                if locked_position(&mut tx, lease).await? != Some(position) {
-                    return Ok(Step::Lost);
+                tx.rollback().await?;
+                tx = connection.begin().await?;
+                match checkpoint::hold(&mut tx, lease).await? {
+                    Some(again) if again.position == position => {}
+                    _ => return Ok(Step::Lost),
                 }
                 refused.extend(
                     events
@@ -311,61 +276,14 @@ impl Worker {
                    "event cannot be applied; its aggregate is parked");
         }
         dead_letters::park(&mut tx, name, &refused).await?;
-        if !advance(&mut tx, lease, position, last).await? {
+        if !checkpoint::advance(&mut tx, lease, position, last).await? {
             return Ok(Step::Lost);
         }
         tx.commit().await?;
         crash::point("consumer.after_commit");
-        // Apart from the transaction, and not flushed: a commit that notifies holds a database-wide lock, for which the
-        // log's writer waits.
-        sqlx::query!(
-            "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)::text",
-            PROGRESS_CHANNEL,
-            format!("{name} {last}")
-        )
-        .fetch_one(self.store.pool())
-        .await?;
         metrics::counter!("kontor_events_consumed_total", "consumer" => name).increment(events.len() as u64);
         Ok(Step::To(last))
     }
-}
-
-/// The checkpoint, held until the transaction ends, so that resuming dead letters and swapping in a rebuilt view take
-/// turns with the worker. `None` if the lease is no longer ours.
-async fn locked_position(connection: &mut PgConnection, lease: &Lease) -> Result<Option<u64>, sqlx::Error> {
-    let position = sqlx::query_scalar!(
-        "SELECT position FROM checkpoints
-         WHERE consumer = $1 AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3)
-         FOR UPDATE",
-        lease.consumer,
-        lease.owner,
-        lease.epoch
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(position.map(i64::unsigned_abs))
-}
-
-/// Compare and swap (V1); false if the lease changed hands in the meantime.
-async fn advance(
-    connection: &mut PgConnection,
-    lease: &Lease,
-    from: u64,
-    to: u64,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!(
-        "UPDATE checkpoints SET position = $5, updated_at = clock_timestamp()
-         WHERE consumer = $1 AND position = $4
-           AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3)",
-        lease.consumer,
-        lease.owner,
-        lease.epoch,
-        from.cast_signed(),
-        to.cast_signed()
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Parts the events of parked aggregates from the rest: they wait.

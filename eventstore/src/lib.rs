@@ -6,6 +6,7 @@
 //!
 //! Nothing else in the house writes to `events`, `claims` or `answers`.
 
+pub mod checkpoint;
 pub mod clock;
 pub mod consumer;
 pub mod context;
@@ -25,8 +26,9 @@ mod tail;
 mod upcast;
 mod writer;
 
+pub use checkpoint::{Checkpoint, checkpoints};
 pub use clock::{Clock, Ids, ManualClock, SystemClock};
-pub use consumer::{Checkpoint, Consumer, Worker, checkpoints};
+pub use consumer::{Consumer, Worker};
 pub use context::{Actor, CommandContext, IdempotencyKey, Metadata};
 pub use dead_letters::{DeadLetter, Parked, Resumed};
 pub use group::Answer;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kontor_domain::{ClaimKind, Entity, Order, Product, User};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -23,7 +24,8 @@ mod framework;
 
 pub(crate) use execution::load;
 
-/// Aggregates of one type kept in memory; the least used go first (L6).
+/// Aggregates of one type kept in memory (L6). The one unused for longest goes first: moka's own policy would rather keep
+/// old ones and turn away what is new, but an order is most in demand in the moments after it is placed.
 const CACHED: u64 = 10_000;
 
 /// An aggregate this store keeps. Implemented for the domain's three.
@@ -46,7 +48,10 @@ macro_rules! stored {
 
         impl Slots {
             fn new() -> Self {
-                Self { $($slots: Cache::new(CACHED),)* }
+                Self { $($slots: Cache::builder()
+                    .max_capacity(CACHED)
+                    .eviction_policy(EvictionPolicy::lru())
+                    .build(),)* }
             }
         }
 

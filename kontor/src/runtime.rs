@@ -13,6 +13,7 @@ use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
 use kontor_projections::statuses::OrderStatusMirror;
 use kontor_projections::views;
+use sqlx::Connection;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +22,8 @@ use tokio_util::task::TaskTracker;
 
 /// Connections to Postgres a process keeps at most, beside its writer's and its listeners'.
 const CONNECTIONS: u32 = 24;
+/// A connection that has rested for longer is tried before it is used.
+const FRESH: Duration = Duration::from_millis(500);
 /// How long to wait for Postgres at the start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -196,6 +199,16 @@ async fn connect(database_url: &str) -> Result<PgPool> {
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)
+        // A connection that was in use a moment ago is there; sqlx would ask each time.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options.application_name("kontor"))
         .await
         .with_context(|| {

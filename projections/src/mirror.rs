@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use kontor_eventstore::checkpoint::report;
+use kontor_eventstore::consumer::gather;
 use kontor_eventstore::lease::Lease;
-use kontor_eventstore::{Body, Recorded, Worker, consumer};
+use kontor_eventstore::{Body, Recorded, Worker};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{RedisError, Script};
 use sqlx::PgPool;
@@ -21,8 +23,6 @@ use tracing::{info, warn};
 const BATCH: usize = 1_000;
 /// Rows written at a time while filling.
 const PAGE: i64 = 1_000;
-/// After a batch, the next gathers for so long.
-const GATHER: Duration = Duration::from_millis(5);
 /// A reader waits no longer for Redis; Postgres has the answer too.
 const READ_PATIENCE: Duration = Duration::from_millis(250);
 /// After a failure readers leave Redis alone for so long.
@@ -228,11 +228,12 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let mut pause = Duration::from_millis(50);
         while !stop.is_cancelled() {
             let reached = *source.borrow_and_update();
+            let started = Instant::now();
             match self.step(&lease, reached).await {
                 Ok(Some(position)) => {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
-                    tokio::time::sleep(GATHER).await;
+                    tokio::time::sleep(gather(started.elapsed())).await;
                 }
                 Ok(None) => tokio::select! {
                     () = stop.cancelled() => return,
@@ -280,7 +281,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
             .apply(&marker, &at.to_string(), &last.to_string(), &values)
             .await?
         {
-            consumer::report(self.worker.store().pool(), lease, last).await?;
+            report(self.worker.store().pool(), lease, last).await?;
         }
         Ok(Some(last))
     }
@@ -326,7 +327,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
             values = filled,
             "redis filled"
         );
-        consumer::report(pool, lease, reached).await?;
+        report(pool, lease, reached).await?;
         Ok(reached)
     }
 

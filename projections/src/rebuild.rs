@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kontor_eventstore::read::{head, read};
-use kontor_eventstore::{Consumer, Recorded, consumer, dead_letters};
+use kontor_eventstore::{Consumer, Recorded, checkpoint, dead_letters};
 use sqlx::{Connection, Executor, PgPool};
 use tracing::{info, warn};
 
@@ -41,7 +41,7 @@ pub async fn rebuild(
 ) -> Result<Vec<Rebuilt>, FillError> {
     let started = Instant::now();
     for view in views {
-        consumer::register(pool, view.name()).await?;
+        checkpoint::register(pool, view.name()).await?;
     }
     let mut scratch = Scratch::take(pool, SCHEMA).await?;
     let mut to = head(pool).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_eventstore::read::read;
-use kontor_eventstore::{Consumer, Recorded, consumer};
+use kontor_eventstore::{Consumer, Recorded, checkpoint};
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, PgPool, Row};
 
@@ -64,7 +64,7 @@ pub async fn verify(
     views: &[(Arc<dyn Consumer>, &'static str)],
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<Vec<Verdict>, FillError> {
-    let checkpoints = consumer::checkpoints(pool).await?;
+    let checkpoints = checkpoint::checkpoints(pool).await?;
     let position = |name| {
         checkpoints
             .iter()
@@ -93,7 +93,7 @@ async fn compare_at_same_position(
     key: &str,
 ) -> Result<Verdict, FillError> {
     let name = filling.view.name();
-    consumer::register(pool, name).await?;
+    checkpoint::register(pool, name).await?;
     let mut tx = filling.connection.begin().await?;
     let live = sqlx::query_scalar!(
         "SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE",

@@ -7,7 +7,7 @@ use kontor::runtime::{MIRRORS, Runtime};
 use kontor_domain::{Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId};
 use kontor_eventstore::{
     Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Resumed, Store, Stored, StreamKey,
-    SystemClock, consumer, dead_letters, read,
+    SystemClock, checkpoint, dead_letters, read,
 };
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
@@ -214,7 +214,7 @@ impl Shop {
             "every consumer and mirror reaches the head of the log",
             async || {
                 let head = read::head(&self.pool).await.ok()?;
-                let at = consumer::checkpoints(&self.pool).await.ok()?;
+                let at = checkpoint::checkpoints(&self.pool).await.ok()?;
                 let behind = |name: &str| {
                     at.iter()
                         .find(|it| it.consumer == name)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kontor_domain::{Order, OrderCommand, OrderId, Product, ProductCommand};
-use kontor_eventstore::{Consumer, Parked, Recorded, Resumed, Worker, consumer, dead_letters};
+use kontor_eventstore::{Consumer, Parked, Recorded, Resumed, Worker, checkpoint, dead_letters};
 use kontor_projections::orders;
 use kontor_tests::children::Helper;
 use kontor_tests::examples::pieces;
@@ -187,7 +187,7 @@ fn run(shop: &Shop, probe: &Arc<Probe>, stop: &CancellationToken) -> tokio::task
 }
 
 async fn checkpoint(shop: &Shop, name: &str) -> u64 {
-    let all = consumer::checkpoints(&shop.pool).await.unwrap();
+    let all = checkpoint::checkpoints(&shop.pool).await.unwrap();
     all.iter()
         .find(|it| it.consumer == name)
         .map_or(0, |it| it.position)
