@@ -76,8 +76,8 @@ pub struct Worker {
 
 /// How a try at one batch ended.
 enum Step {
-    /// Applied up to this position.
-    To(u64),
+    /// Applied up to this position; `full` if there may be more already.
+    To { position: u64, full: bool },
     /// Nothing new.
     Idle,
     /// Somebody else has the lease now.
@@ -162,11 +162,11 @@ impl Worker {
             let limit = if singly > 0 { 1 } else { BATCH };
             let started = Instant::now();
             match self.step(&mut connection, consumer, &lease, limit).await {
-                Ok(Step::To(position)) => {
+                Ok(Step::To { position, full }) => {
                     self.progress.advance(&lease.consumer, position);
                     pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
-                    if singly == 0 {
+                    if singly == 0 && !full {
                         tokio::time::sleep(gather(started.elapsed())).await;
                     }
                 }
@@ -245,6 +245,7 @@ impl Worker {
             return Ok(Step::Idle);
         };
         let last = last.position;
+        let full = events.len() == limit;
         crash::point("consumer.before_handle");
         let parked = if held.parked {
             dead_letters::parked_streams(&mut tx, name).await?
@@ -282,7 +283,7 @@ impl Worker {
         tx.commit().await?;
         crash::point("consumer.after_commit");
         metrics::counter!("kontor_events_consumed_total", "consumer" => name).increment(events.len() as u64);
-        Ok(Step::To(last))
+        Ok(Step::To { position: last, full })
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
-use crate::view::{FoldError, View, follows};
+use crate::view::{FoldError, View, column, follows};
 
 /// Rows of the view, with the types of the JSON columns, which sqlx cannot know.
 macro_rules! rows {
@@ -231,11 +231,26 @@ impl View for Orders {
         rows!("WHERE id = ANY($1)", ids).fetch_all(connection).await
     }
 
-    async fn delete(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
-        sqlx::query!("DELETE FROM orders WHERE id = ANY($1)", ids)
-            .execute(connection)
-            .await
-            .map(drop)
+    async fn update(connection: &mut PgConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
+        // What was ordered, by whom, and where it goes stays as it was placed.
+        sqlx::query!(
+            "UPDATE orders o
+             SET status = n.status, refunded_minor = n.refunded_minor, timeline = n.timeline,
+                 updated_at = n.updated_at, version = n.version, position = n.position
+             FROM unnest($1::text[], $2::text[], $3::int8[], $4::json[], $5::timestamptz[], $6::int8[], $7::int8[])
+                  AS n(id, status, refunded_minor, timeline, updated_at, version, position)
+             WHERE o.id = n.id",
+            &column(rows, |row| row.id.as_str()) as &[&str],
+            &column(rows, |row| row.status.as_str()) as &[&str],
+            &column(rows, |row| row.refunded_minor),
+            &column(rows, |row| &row.timeline) as &[&Json<Vec<TimelineEntry>>],
+            &column(rows, |row| row.updated_at),
+            &column(rows, |row| row.version),
+            &column(rows, |row| row.position)
+        )
+        .execute(connection)
+        .await
+        .map(drop)
     }
 
     fn encode(row: &OrderRow, copy: &mut Copy) {

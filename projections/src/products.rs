@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
-use crate::view::{FoldError, View, follows};
+use crate::view::{FoldError, View, column, follows};
 
 /// A product. Amounts in minor units of `currency`, stock in pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,11 +148,34 @@ impl View for Products {
             .await
     }
 
-    async fn delete(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
-        sqlx::query!("DELETE FROM products WHERE id = ANY($1)", ids)
-            .execute(connection)
-            .await
-            .map(drop)
+    async fn update(connection: &mut PgConnection, rows: &[&ProductRow]) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE products p
+             SET name = n.name, description = n.description, category = n.category, price_minor = n.price_minor,
+                 on_hand = n.on_hand, reserved = n.reserved, available = n.available, units_sold = n.units_sold,
+                 listed = n.listed, updated_at = n.updated_at, version = n.version, position = n.position
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
+                         $9::int8[], $10::bool[], $11::timestamptz[], $12::int8[], $13::int8[])
+                  AS n(id, name, description, category, price_minor, on_hand, reserved, available,
+                       units_sold, listed, updated_at, version, position)
+             WHERE p.id = n.id",
+            &column(rows, |row| row.id.as_str()) as &[&str],
+            &column(rows, |row| row.name.as_str()) as &[&str],
+            &column(rows, |row| row.description.as_str()) as &[&str],
+            &column(rows, |row| row.category.as_str()) as &[&str],
+            &column(rows, |row| row.price_minor),
+            &column(rows, |row| row.on_hand),
+            &column(rows, |row| row.reserved),
+            &column(rows, |row| row.available),
+            &column(rows, |row| row.units_sold),
+            &column(rows, |row| row.listed),
+            &column(rows, |row| row.updated_at),
+            &column(rows, |row| row.version),
+            &column(rows, |row| row.position)
+        )
+        .execute(connection)
+        .await
+        .map(drop)
     }
 
     fn encode(row: &ProductRow, copy: &mut Copy) {

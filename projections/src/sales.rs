@@ -7,7 +7,7 @@ use kontor_eventstore::{Body, Recorded};
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
-use crate::view::{FoldError, View};
+use crate::view::{FoldError, View, column};
 
 /// What happened in one hour, in one currency. Amounts in minor units. Each event counts in the hour it happened in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,13 +134,30 @@ impl View for Sales {
         .await
     }
 
-    async fn delete(connection: &mut PgConnection, ids: &[Self::Id]) -> Result<(), sqlx::Error> {
-        let (hours, currencies): (Vec<_>, Vec<String>) = ids.iter().cloned().unzip();
+    async fn update(connection: &mut PgConnection, rows: &[&SalesRow]) -> Result<(), sqlx::Error> {
         sqlx::query!(
-            "DELETE FROM sales s USING unnest($1::timestamptz[], $2::text[]) AS k(hour, currency)
-             WHERE s.hour = k.hour AND s.currency = k.currency",
-            &hours,
-            &currencies
+            "UPDATE sales s
+             SET orders_placed = n.orders_placed, orders_confirmed = n.orders_confirmed,
+                 orders_rejected = n.orders_rejected, orders_cancelled = n.orders_cancelled, pieces = n.pieces,
+                 placed_minor = n.placed_minor, confirmed_minor = n.confirmed_minor,
+                 cancelled_minor = n.cancelled_minor, refunded_minor = n.refunded_minor, position = n.position
+             FROM unnest($1::timestamptz[], $2::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
+                         $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::int8[])
+                  AS n(hour, currency, orders_placed, orders_confirmed, orders_rejected, orders_cancelled, pieces,
+                       placed_minor, confirmed_minor, cancelled_minor, refunded_minor, position)
+             WHERE s.hour = n.hour AND s.currency = n.currency",
+            &column(rows, |row| row.hour),
+            &column(rows, |row| row.currency.as_str()) as &[&str],
+            &column(rows, |row| row.orders_placed),
+            &column(rows, |row| row.orders_confirmed),
+            &column(rows, |row| row.orders_rejected),
+            &column(rows, |row| row.orders_cancelled),
+            &column(rows, |row| row.pieces),
+            &column(rows, |row| row.placed_minor),
+            &column(rows, |row| row.confirmed_minor),
+            &column(rows, |row| row.cancelled_minor),
+            &column(rows, |row| row.refunded_minor),
+            &column(rows, |row| row.position)
         )
         .execute(connection)
         .await

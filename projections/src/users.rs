@@ -7,7 +7,7 @@ use kontor_eventstore::{Body, Recorded};
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
-use crate::view::{FoldError, View, follows};
+use crate::view::{FoldError, View, column, follows};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
@@ -123,11 +123,28 @@ impl View for Users {
             .await
     }
 
-    async fn delete(connection: &mut PgConnection, ids: &[String]) -> Result<(), sqlx::Error> {
-        sqlx::query!("DELETE FROM users WHERE id = ANY($1)", ids)
-            .execute(connection)
-            .await
-            .map(drop)
+    async fn update(connection: &mut PgConnection, rows: &[&UserRow]) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE users u
+             SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
+                 active = n.active, updated_at = n.updated_at, version = n.version, position = n.position
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
+                         $8::int8[], $9::int8[])
+                  AS n(id, email, name, phone, roles, active, updated_at, version, position)
+             WHERE u.id = n.id",
+            &column(rows, |row| row.id.as_str()) as &[&str],
+            &column(rows, |row| row.email.as_str()) as &[&str],
+            &column(rows, |row| row.name.as_str()) as &[&str],
+            &column(rows, |row| row.phone.as_deref()) as &[Option<&str>],
+            &column(rows, |row| row.roles.join(" ")),
+            &column(rows, |row| row.active),
+            &column(rows, |row| row.updated_at),
+            &column(rows, |row| row.version),
+            &column(rows, |row| row.position)
+        )
+        .execute(connection)
+        .await
+        .map(drop)
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {

@@ -46,10 +46,11 @@ pub trait View: Send + Sync + Sized + 'static {
         connection: &mut PgConnection,
         ids: &[Self::Id],
     ) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
-    /// Removes rows, to be written again.
-    fn delete(
+    /// Writes rows that are in the table already, in place: Postgres then leaves the indexes alone whose columns stay as
+    /// they are. Columns that no event changes may be left out.
+    fn update(
         connection: &mut PgConnection,
-        ids: &[Self::Id],
+        rows: &[&Self::Row],
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
     /// Writes a row, every column in the table's order.
     fn encode(row: &Self::Row, copy: &mut Copy);
@@ -121,8 +122,8 @@ enum Repeats {
     Excluded,
 }
 
-/// Loads the rows the events concern, folds, and writes the rows that changed: deleted and copied in afresh, in the
-/// caller's transaction.
+/// Loads the rows the events concern, folds, and writes the rows that changed, in the caller's transaction: old ones are
+/// updated, new ones copied in.
 async fn apply<V: View>(
     connection: &mut PgConnection,
     events: &[Arc<Recorded>],
@@ -140,12 +141,15 @@ async fn apply<V: View>(
     let mut changed = HashSet::new();
     let parked = fold_all::<V>(&mut rows, &mut changed, events, repeats);
 
-    let stale: Vec<V::Id> = changed.intersection(&existing).cloned().collect();
-    if !stale.is_empty() {
-        V::delete(connection, &stale).await?;
+    let (old, new): (Vec<&V::Row>, Vec<&V::Row>) = changed
+        .iter()
+        .filter_map(|id| rows.get(id)?.as_ref())
+        .partition(|row| existing.contains(&V::id(row)));
+    if !old.is_empty() {
+        V::update(connection, &old).await?;
     }
     let mut copy = Copy::default();
-    for row in changed.iter().filter_map(|id| rows.get(id)?.as_ref()) {
+    for row in new {
         V::encode(row, &mut copy);
     }
     copy.into_table(connection, V::NAME).await?;
@@ -188,6 +192,11 @@ fn fold_all<V: View>(
         parked.push(Parked::failed(event, problem));
     }
     parked
+}
+
+/// One column of rows, as `unnest` takes it.
+pub(crate) fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(|row| value(row)).collect()
 }
 
 /// Checks that an event is the next of its stream for a row at `version`.
