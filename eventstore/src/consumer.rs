@@ -22,11 +22,11 @@ use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
 
 /// Events in one transaction at most.
-const BATCH: usize = 1_000;
+const BATCH: usize = 4_000;
 /// Between two batches there is at least this, so that the next one gathers.
 const SHORTEST_GATHER: Duration = Duration::from_millis(5);
-/// And at most this, below what a person notices.
-const LONGEST_GATHER: Duration = Duration::from_millis(50);
+/// And at most this, however busy the house.
+const LONGEST_GATHER: Duration = Duration::from_millis(250);
 /// How long to wait after a batch that failed; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);

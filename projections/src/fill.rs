@@ -94,8 +94,16 @@ impl Scratch {
         let mut fillings = Vec::new();
         for view in views {
             let table = view.name();
+            // LIKE leaves out how full pages are to be.
+            let storage = sqlx::query_scalar!(
+                r#"SELECT coalesce(' WITH (' || array_to_string(reloptions, ', ') || ')', '') AS "storage!"
+                   FROM pg_class WHERE oid = ('public.' || $1)::regclass"#,
+                table
+            )
+            .fetch_one(&mut self.holder)
+            .await?;
             let like = format!(
-                "CREATE TABLE {}.{table} (LIKE public.{table} INCLUDING ALL)",
+                "CREATE TABLE {}.{table} (LIKE public.{table} INCLUDING ALL){storage}",
                 self.schema
             );
             self.holder.execute(like.as_str()).await?;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Events looked at in one go.
-const BATCH: usize = 1_000;
+const BATCH: usize = 4_000;
 /// Rows written at a time while filling.
 const PAGE: i64 = 1_000;
 /// A reader waits no longer for Redis; Postgres has the answer too.
