@@ -36,6 +36,12 @@ pub trait Consumer: Send + Sync + 'static {
     /// Its name: that of its checkpoint, its lease and its dead letters.
     fn name(&self) -> &'static str;
 
+    /// How long it lets events gather at most between two batches, however busy the house. A view folds the more into one
+    /// write the longer it waits; a process keeps somebody waiting.
+    fn patience(&self) -> Duration {
+        LONGEST_GATHER
+    }
+
     /// Applies `events`, oldest first, on `connection`, which is inside the checkpoint's transaction. Whatever else it
     /// does must bear repetition.
     ///
@@ -167,7 +173,7 @@ impl Worker {
                     pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
                     if singly == 0 && !full {
-                        tokio::time::sleep(gather(started.elapsed())).await;
+                        tokio::time::sleep(gather(started.elapsed()).min(consumer.patience())).await;
                     }
                 }
                 Ok(Step::Idle) => tokio::select! {

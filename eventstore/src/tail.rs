@@ -18,7 +18,7 @@ use crate::recorded::Recorded;
 use crate::writer::LOG_CHANNEL;
 
 /// Events kept. A reader further behind reads from Postgres.
-const CAPACITY: usize = 8_192;
+const CAPACITY: usize = 16_384;
 /// How often the head is asked for although no notification came (L12).
 const POLL: Duration = Duration::from_millis(500);
 

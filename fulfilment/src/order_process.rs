@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt};
@@ -33,6 +34,8 @@ use sqlx::PgConnection;
 /// Orders seen to at the same time.
 const CONCURRENCY: usize = 256;
 const NAME: &str = "order_process";
+/// A shopper waits for what comes of it.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// The process manager of orders.
 pub struct OrderProcess {
@@ -63,6 +66,10 @@ impl From<ReadError> for StepError {
 impl Consumer for OrderProcess {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 
     fn handle<'a>(
