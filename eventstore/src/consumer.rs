@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::{ConnectOptions, Connection, PgConnection};
@@ -25,6 +25,9 @@ use crate::store::Store;
 const BATCH: usize = 4_000;
 /// Between two batches there is at least this, so that the next one gathers.
 const SHORTEST_GATHER: Duration = Duration::from_millis(5);
+/// More after a larger batch. At the reciprocal of this rate, 20,000 events a second, batches would only ever grow: near
+/// what a house of this size can do at all, the longest gathering is soon reached, and far below it the shortest is.
+const GATHER_PER_EVENT: Duration = Duration::from_micros(50);
 /// And at most this, however busy the house.
 const LONGEST_GATHER: Duration = Duration::from_millis(250);
 /// How long to wait after a batch that failed; doubled each time.
@@ -65,11 +68,13 @@ pub trait Consumer: Send + Sync + 'static {
     }
 }
 
-/// How long to let events gather after a batch that took so long: the busier the house, the larger the batches and the
-/// cheaper each event, and the writer and those who wait for it come first. Whoever had nothing to do does not wait at all.
+/// How long to let events gather after a batch of so many: the busier the house, the larger the batches and the cheaper
+/// each event. Whoever had nothing to do does not wait at all.
 #[must_use]
-pub fn gather(took: Duration) -> Duration {
-    (took * 4).clamp(SHORTEST_GATHER, LONGEST_GATHER)
+pub fn gather(events: u64) -> Duration {
+    GATHER_PER_EVENT
+        .saturating_mul(u32::try_from(events).unwrap_or(u32::MAX))
+        .clamp(SHORTEST_GATHER, LONGEST_GATHER)
 }
 
 /// A worker: runs consumers whose lease it gets.
@@ -82,8 +87,8 @@ pub struct Worker {
 
 /// How a try at one batch ended.
 enum Step {
-    /// Applied up to this position; `full` if there may be more already.
-    To { position: u64, full: bool },
+    /// Applied so many events, up to this position.
+    To { position: u64, events: u64 },
     /// Nothing new.
     Idle,
     /// Somebody else has the lease now.
@@ -166,14 +171,13 @@ impl Worker {
         while !stop.is_cancelled() {
             head.mark_unchanged();
             let limit = if singly > 0 { 1 } else { BATCH };
-            let started = Instant::now();
             match self.step(&mut connection, consumer, &lease, limit).await {
-                Ok(Step::To { position, full }) => {
+                Ok(Step::To { position, events }) => {
                     self.progress.advance(&lease.consumer, position);
                     pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
-                    if singly == 0 && !full {
-                        tokio::time::sleep(gather(started.elapsed()).min(consumer.patience())).await;
+                    if singly == 0 && events < BATCH as u64 {
+                        tokio::time::sleep(gather(events).min(consumer.patience())).await;
                     }
                 }
                 Ok(Step::Idle) => tokio::select! {
@@ -251,7 +255,6 @@ impl Worker {
             return Ok(Step::Idle);
         };
         let last = last.position;
-        let full = events.len() == limit;
         crash::point("consumer.before_handle");
         let parked = if held.parked {
             dead_letters::parked_streams(&mut tx, name).await?
@@ -289,7 +292,10 @@ impl Worker {
         tx.commit().await?;
         crash::point("consumer.after_commit");
         metrics::counter!("kontor_events_consumed_total", "consumer" => name).increment(events.len() as u64);
-        Ok(Step::To { position: last, full })
+        Ok(Step::To {
+            position: last,
+            events: last - position,
+        })
     }
 }
 

@@ -96,7 +96,9 @@ impl Writer {
                 Err(error) if is_collision(&error) && started.elapsed() < PATIENCE => {
                     // Another process was faster, or an expectation was wrong; asking tells which.
                     self.careful = CAREFUL;
-                    self.roll_back().await;
+                    if careful {
+                        self.roll_back().await;
+                    }
                     match if uncertain {
                         self.find_out(&group).await
                     } else {

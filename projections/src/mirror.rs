@@ -226,14 +226,15 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let progress = self.worker.progress();
         let mut source = progress.watch(M::SOURCE);
         let mut pause = Duration::from_millis(50);
+        let mut before = 0;
         while !stop.is_cancelled() {
             let reached = *source.borrow_and_update();
-            let started = Instant::now();
             match self.step(&lease, reached).await {
                 Ok(Some(position)) => {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
-                    tokio::time::sleep(gather(started.elapsed())).await;
+                    tokio::time::sleep(gather(position.saturating_sub(before))).await;
+                    before = position;
                 }
                 Ok(None) => tokio::select! {
                     () = stop.cancelled() => return,
