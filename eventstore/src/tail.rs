@@ -19,6 +19,8 @@ use crate::writer::LOG_CHANNEL;
 
 /// Events kept. A reader further behind reads from Postgres.
 const CAPACITY: usize = 16_384;
+/// How long this process's own writer may take to offer what has been announced.
+const OWN: Duration = Duration::from_millis(1);
 /// How often the head is asked for although no notification came (L12).
 const POLL: Duration = Duration::from_millis(500);
 
@@ -116,7 +118,13 @@ impl Tail {
                 return false;
             };
             let announced = notification.payload().parse().unwrap_or(u64::MAX);
-            if announced > *self.head.borrow() {
+            if announced <= *self.head.borrow() {
+                continue;
+            }
+            // Postgres may tell of what this process has written before the writer itself does.
+            let mut head = self.head.subscribe();
+            let ours = head.wait_for(|head| *head >= announced);
+            if !matches!(tokio::time::timeout(OWN, ours).await, Ok(Ok(_))) {
                 return true;
             }
         }
