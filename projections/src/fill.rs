@@ -26,6 +26,9 @@ pub enum FillError {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] ReadError),
+    /// Redis did not answer.
+    #[error("redis: {0}")]
+    Redis(#[from] redis::RedisError),
     /// Another rebuild or verification holds the place.
     #[error("another replay or verification is running; wait for it, or end it")]
     Busy,

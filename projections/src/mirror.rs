@@ -111,6 +111,28 @@ impl Redis {
             .await
     }
 
+    /// Asks Redis something, however long it takes.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(
+        &self,
+        query: &redis::Pipeline,
+    ) -> Result<T, RedisError> {
+        query.query_async(&mut self.connection.clone()).await
+    }
+
+    /// How far a mirror has come; `None` if Redis was emptied.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn position(&self, mirror: &str) -> Result<Option<u64>, RedisError> {
+        redis::cmd("GET")
+            .arg(self.key(mirror))
+            .query_async(&mut self.connection.clone())
+            .await
+    }
+
     /// Whether it answers.
     ///
     /// # Errors
@@ -254,10 +276,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
     /// Mirrors what the source has beyond the mirror's position; `None` if there is nothing.
     async fn step(&self, lease: &Lease, reached: u64) -> Result<Option<u64>, MirrorError> {
         let marker = self.redis.key(M::NAME);
-        let at: Option<u64> = redis::cmd("GET")
-            .arg(&marker)
-            .query_async(&mut self.redis.connection.clone())
-            .await?;
+        let at = self.redis.position(M::NAME).await?;
         let head = *self.worker.store().head().borrow();
         let at = match at {
             // A position the log does not have: Redis knows a future that was restored away.

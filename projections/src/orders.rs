@@ -232,18 +232,24 @@ impl View for Orders {
     }
 
     async fn update(connection: &mut PgConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
+        // sqlx would put a space before a `json`, and a row is compared with a rebuilt one as text.
+        let timelines = rows
+            .iter()
+            .map(|row| serde_json::to_string(&row.timeline))
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
         // What was ordered, by whom, and where it goes stays as it was placed.
         sqlx::query!(
             "UPDATE orders o
-             SET status = n.status, refunded_minor = n.refunded_minor, timeline = n.timeline,
+             SET status = n.status, refunded_minor = n.refunded_minor, timeline = n.timeline::json,
                  updated_at = n.updated_at, version = n.version, position = n.position
-             FROM unnest($1::text[], $2::text[], $3::int8[], $4::json[], $5::timestamptz[], $6::int8[], $7::int8[])
+             FROM unnest($1::text[], $2::text[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[], $7::int8[])
                   AS n(id, status, refunded_minor, timeline, updated_at, version, position)
              WHERE o.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.status.as_str()) as &[&str],
             &column(rows, |row| row.refunded_minor),
-            &column(rows, |row| &row.timeline) as &[&Json<Vec<TimelineEntry>>],
+            &timelines,
             &column(rows, |row| row.updated_at),
             &column(rows, |row| row.version),
             &column(rows, |row| row.position)

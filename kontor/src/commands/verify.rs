@@ -40,15 +40,18 @@ fn report(verdict: &Verdict) {
     let Verdict {
         view,
         position,
+        behind,
         rows,
         different,
         differences,
     } = verdict;
-    let place = if *position == 0 {
-        "in Redis".to_owned()
-    } else {
-        format!("at position {position}")
-    };
+    if let Some(behind) = behind {
+        say(format!(
+            "{view:<14} not compared: it is at position {position}, its view at {behind}, and no worker moves it"
+        ));
+        return;
+    }
+    let place = format!("at position {position}");
     if *different == 0 {
         say(format!("{view:<14} {rows} rows {place}: equal"));
         return;
