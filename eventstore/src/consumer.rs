@@ -252,6 +252,8 @@ impl Worker {
         let events = self.store.after(position, limit).await?;
         let Some(last) = events.last() else {
             self.progress.advance(name, position);
+            // At once: dropping it would hold the checkpoint until the next event.
+            tx.rollback().await?;
             return Ok(Step::Idle);
         };
         let last = last.position;

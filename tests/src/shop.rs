@@ -275,6 +275,7 @@ impl Shop {
                 verdict.view
             );
             assert_eq!(verdict.different, 0, "view {}", verdict.view);
+            assert_eq!(verdict.behind, None, "mirror {} was not compared", verdict.view);
         }
     }
 

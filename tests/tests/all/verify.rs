@@ -2,7 +2,7 @@
 
 use kontor_domain::{OrderId, ProductId};
 use kontor_projections::verify::{How, Verdict};
-use kontor_tests::Shop;
+use kontor_tests::{Opening, Shop};
 use sqlx::Executor;
 
 struct Sold {
@@ -198,5 +198,28 @@ async fn a_value_in_redis_that_was_changed_is_found() {
     // What is not there is no lie.
     redis::cmd("DEL").arg(&card).exec_async(&mut redis).await.unwrap();
     assert_eq!(differing(shop.mirror_verdicts().await), []);
+    shop.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_nobody_moves_is_said_to_be_behind() {
+    let shop = Shop::quiet().await;
+    let worker = shop.branch(Opening::default()).await;
+    shop.product("LAMP").stock(5).await;
+    worker.caught_up().await;
+    worker.close().await;
+    let head = kontor_eventstore::read::head(&shop.pool).await.unwrap();
+    shop.runtime.redis.forget("product_cards").await.unwrap();
+
+    let [cards, statuses, sellers] = shop.mirror_verdicts().await;
+    assert_eq!((cards.position, cards.behind, cards.rows), (0, Some(head), 0));
+    for reached in [statuses, sellers] {
+        assert_eq!(
+            (reached.position, reached.behind),
+            (head, None),
+            "{}",
+            reached.view
+        );
+    }
     shop.finish().await;
 }
