@@ -181,7 +181,8 @@ impl View for Sales {
     }
 }
 
-/// The hours from `from` up to but not including `to`, oldest first, at most `limit`, behind `after`.
+/// The hours from `from` up to but not including `to`, oldest first, at most `limit`, behind `after`; of one currency or of
+/// all.
 ///
 /// # Errors
 /// When Postgres is not there.
@@ -189,6 +190,7 @@ pub async fn list(
     pool: &PgPool,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
+    only: Option<&str>,
     after: Option<(DateTime<Utc>, &str)>,
     limit: i64,
 ) -> Result<Vec<SalesRow>, sqlx::Error> {
@@ -197,11 +199,13 @@ pub async fn list(
         SalesRow,
         "SELECT * FROM sales WHERE hour >= $1 AND hour < $2
            AND ($3::timestamptz IS NULL OR (hour, currency) > ($3, $4::text))
-         ORDER BY hour, currency LIMIT $5",
+           AND ($5::text IS NULL OR currency = $5)
+         ORDER BY hour, currency LIMIT $6",
         from,
         to,
         hour,
         currency,
+        only,
         limit
     )
     .fetch_all(pool)

@@ -89,12 +89,14 @@ pub(crate) struct SalesQueries;
 impl SalesQueries {
     /// Sales hour by hour, oldest first, a node for each currency; hours without sales are left out. For staff; `FORBIDDEN` for
     /// customers.
+    #[expect(clippy::too_many_arguments, reason = "a field's arguments")]
     async fn sales_per_hour(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Hours that begin at or after this moment.")] from: DateTime,
         #[graphql(desc = "Hours that begin before this moment; `BAD_USER_INPUT` if it is before `from`.")]
         to: DateTime,
+        #[graphql(desc = "Only sales in this currency.")] currency: Option<CurrencyCode>,
         #[graphql(
             desc = "How many at most: 1 to 100, otherwise `BAD_USER_INPUT`.",
             default = 20
@@ -119,7 +121,9 @@ impl SalesQueries {
             .after
             .as_ref()
             .map(|(hour, currency)| (*hour, currency.as_str()));
-        let rows = view::list(app(ctx).store.pool(), from.0, to.0, after, page.limit()).await;
+        let currency = currency.map(|code| code.0.to_string());
+        let only = currency.as_deref();
+        let rows = view::list(app(ctx).store.pool(), from.0, to.0, only, after, page.limit()).await;
         let key = |row: &SalesRow| Some((row.hour, row.currency.clone()));
         Ok(page.connection(rows.map_err(unreadable(ctx))?, key, SalesHour))
     }

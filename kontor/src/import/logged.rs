@@ -189,7 +189,7 @@ impl Log {
         };
         let to = *to + TimeDelta::hours(1);
         let mut view: HashMap<DateTime<Utc>, (i64, i64)> = HashMap::new();
-        for row in sales::list(runtime.pool(), *from, to, None, i64::MAX).await? {
+        for row in sales::list(runtime.pool(), *from, to, None, None, i64::MAX).await? {
             let sums = view.entry(row.hour).or_default();
             sums.0 += row.placed_minor;
             sums.1 += row.refunded_minor;

@@ -16,7 +16,7 @@ fn at(time: &str) -> DateTime<Utc> {
 }
 
 async fn listed(shop: &Shop) -> Vec<SalesRow> {
-    sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), None, 100)
+    sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), None, None, 100)
         .await
         .unwrap()
 }
@@ -136,15 +136,33 @@ async fn each_event_counts_in_its_hour_and_currency() {
     ];
     assert_eq!(listed(&shop).await, expected);
 
-    let range = sales::list(&shop.pool, at("10:00:00"), at("11:00:00"), None, 100)
+    let range = sales::list(&shop.pool, at("10:00:00"), at("11:00:00"), None, None, 100)
         .await
         .unwrap();
     assert_eq!(range, [expected[2].clone()], "the end is not part of it");
     let after = (expected[0].hour, expected[0].currency.as_str());
-    let page = sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), Some(after), 2)
+    let page = sales::list(&shop.pool, at("00:00:00"), at("23:00:00"), None, Some(after), 2)
         .await
         .unwrap();
     assert_eq!(page, expected[1..3]);
+    for currency in ["GBP", "EUR", "XTS"] {
+        let only = sales::list(
+            &shop.pool,
+            at("00:00:00"),
+            at("23:00:00"),
+            Some(currency),
+            None,
+            100,
+        )
+        .await
+        .unwrap();
+        let wanted: Vec<_> = expected
+            .iter()
+            .filter(|it| it.currency == currency)
+            .cloned()
+            .collect();
+        assert_eq!(only, wanted, "{currency}");
+    }
     shop.finish().await;
 }
 
