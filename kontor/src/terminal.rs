@@ -1,18 +1,21 @@
 //! The one place that writes to the terminal.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
-/// A line on standard output.
-#[expect(
-    clippy::print_stdout,
-    reason = "what a command answers goes to standard output"
-)]
+/// A line on standard output. If nobody reads it any more (`kontor status | head -1`), that is no reason to fail, and none to
+/// stop serving.
 pub fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+    let _ = heard(line);
+}
+
+/// A line on standard output; false if nobody reads it any more.
+#[must_use]
+pub fn heard(line: impl std::fmt::Display) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }
 
 /// What went wrong, with its causes, on standard error; the exit code that goes with it.

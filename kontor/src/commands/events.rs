@@ -9,9 +9,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::runtime::Runtime;
-use crate::terminal::say;
+use crate::terminal::heard;
 
-/// Prints the log behind `after`; with `follow`, for ever.
+/// Prints the log behind `after`; with `follow`, for as long as somebody reads it.
 ///
 /// # Errors
 /// When the log cannot be read.
@@ -27,7 +27,9 @@ pub async fn events(runtime: &Runtime, mut after: u64, follow: bool, payload: bo
         while let Some(chunk) = events.try_next().await? {
             for event in chunk {
                 after = event.position;
-                say(line(event, payload)?);
+                if !heard(line(event, payload)?) {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
         }
         if !follow {
