@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,21 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands;
 use crate::runtime::Runtime;
 use crate::servers::{ServerOptions, Servers};
+use crate::terminal;
+
+/// Does what was typed: the program's name, then its arguments.
+pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(typed);
+    terminal::log_to_stderr(cli.log());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return terminal::failed(&error.into()),
+    };
+    match runtime.block_on(cli.carry_out()) {
+        Ok(code) => code,
+        Err(error) => terminal::failed(&error),
+    }
+}
 
 /// An event-sourced commerce backend: commands, log, views, one GraphQL endpoint.
 #[derive(Debug, Parser)]
@@ -160,7 +176,7 @@ impl Cli {
         match self.command {
             Command::Run(options) => return commands::run::run(&self.place, options).await,
             Command::Schema => {
-                crate::terminal::say(kontor_api::graphql::sdl().trim_end());
+                terminal::say(kontor_api::graphql::sdl().trim_end());
                 return Ok(ExitCode::SUCCESS);
             }
             Command::Health { listen } => return commands::health::health(listen).await,

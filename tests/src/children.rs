@@ -2,6 +2,7 @@
 
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -11,7 +12,8 @@ use crate::wait::PATIENCE;
 /// A helper process of the tests (`tests/src/bin/`), told what to do by its arguments. It ends with the test.
 pub struct Helper {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// What it says, as long as anybody listens.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Helper {
@@ -35,16 +37,38 @@ impl Helper {
         Self::start(command)
     }
 
+    /// `kontor` itself, on the servers of `shop`, for as long as it runs.
+    #[must_use]
+    pub fn kontor(program: &str, shop: &Shop, arguments: &[&str]) -> Self {
+        let mut command = command(program, shop);
+        command.arg("kontor").args(arguments);
+        Self::start(command)
+    }
+
+    /// Asks it to end (`SIGTERM`), and waits until it has; how it ended.
+    pub async fn end(mut self) -> ExitStatus {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("a process that was asked to end does")
+            .unwrap()
+    }
+
     fn start(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the helper program starts");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        Self {
+            child,
+            lines: Some(lines),
+        }
     }
 
     /// Waits until it says `word`; returns the rest of that line.
     pub async fn says(&mut self, word: &str) -> String {
+        let lines = self.lines.as_mut().expect("somebody listens");
         let heard = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
+            while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some(rest) = line.strip_prefix(word) {
                     return Some(rest.trim().to_owned());
                 }
@@ -62,9 +86,44 @@ impl Helper {
         self.child.kill().await.unwrap();
     }
 
+    /// Closes the other end of its standard output.
+    pub fn stop_listening(&mut self) {
+        self.lines.take();
+    }
+
     /// How it ended, if it has.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
+    }
+}
+
+/// What somebody who types `kontor ARGUMENTS` gets.
+#[derive(Debug)]
+pub struct Typed {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub said: String,
+    /// Standard error.
+    pub complained: String,
+}
+
+/// Types `kontor ARGUMENTS` on the servers of `shop`, with `variables` in the environment, and waits for the end.
+pub async fn kontor(program: &str, shop: &Shop, arguments: &[&str], variables: &[(&str, &str)]) -> Typed {
+    let mut command = command(program, shop);
+    command
+        .arg("kontor")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stderr(Stdio::piped());
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("kontor {arguments:?} does not end"))
+        .unwrap();
+    Typed {
+        code: output.status.code(),
+        said: String::from_utf8(output.stdout).unwrap(),
+        complained: String::from_utf8(output.stderr).unwrap(),
     }
 }
 

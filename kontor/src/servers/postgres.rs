@@ -129,11 +129,19 @@ impl Server for Postgres {
     }
 }
 
+const NOT_A_URL: &str =
+    "DATABASE_URL is not a Postgres URL: it should look like postgres://user:password@host:5432/database";
+
 /// Checks a database that somebody else runs.
 pub(super) async fn check_given(url: &str) -> Result<()> {
-    let options = PgConnectOptions::from_str(url).context(
-        "DATABASE_URL is not a Postgres URL: it should look like postgres://user:password@host:5432/database",
-    )?;
+    // sqlx takes any scheme for Postgres'.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        bail!(NOT_A_URL);
+    }
+    let options = PgConnectOptions::from_str(url).context(NOT_A_URL)?;
     let place = format!("{}:{}", options.get_host(), options.get_port());
     let database = options
         .get_database()

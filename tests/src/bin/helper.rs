@@ -1,8 +1,10 @@
-//! The other process of a test: `work` runs the workers until its standard input ends, `write` fills the log.
+//! The other process of a test: `work` runs the workers until its standard input ends, `write` fills the log, and `kontor` is
+//! the program itself.
 //!
 //! `KONTOR_CRASH_AT` makes it die at a point, as by `kill -9`.
 
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -17,8 +19,19 @@ const CONCURRENCY: usize = 16;
 /// Products of a writer's own.
 const OWN: u64 = 5;
 
+fn main() -> Result<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "kontor") {
+        return Ok(kontor::cli::main(
+            std::iter::once("kontor".into()).chain(arguments),
+        ));
+    }
+    play()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn play() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::ERROR)

@@ -15,6 +15,7 @@
 mod api;
 mod architecture;
 mod claims;
+mod commands;
 mod consumers;
 mod crash;
 mod golden;
