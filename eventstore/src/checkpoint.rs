@@ -76,31 +76,23 @@ pub async fn report(pool: &PgPool, lease: &Lease, position: u64) -> Result<(), s
     Ok(())
 }
 
-/// A checkpoint, held until the transaction ends, so that resuming dead letters and swapping in a rebuilt view take
-/// turns with the worker.
-pub(crate) struct Held {
-    /// The last position applied.
-    pub(crate) position: u64,
-    /// Whether anything waits in the dead letters.
-    pub(crate) parked: bool,
-}
-
-/// Holds the checkpoint. `None` if the lease is no longer ours.
-pub(crate) async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<Option<Held>, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT position, EXISTS (SELECT FROM dead_letters WHERE consumer = $1) AS "parked!" FROM checkpoints
-           WHERE consumer = $1 AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3)
-           FOR UPDATE"#,
+/// The checkpoint, held until the transaction ends, so that resuming dead letters and swapping in a rebuilt view take
+/// turns with the worker. `None` if the lease is no longer ours.
+///
+/// Whatever else depends on the turn is asked in a statement of its own, behind this one: this one's snapshot may be older
+/// than its lock.
+pub(crate) async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<Option<u64>, sqlx::Error> {
+    let position = sqlx::query_scalar!(
+        "SELECT position FROM checkpoints
+         WHERE consumer = $1 AND EXISTS (SELECT FROM leases WHERE consumer = $1 AND owner = $2 AND epoch = $3)
+         FOR UPDATE",
         lease.consumer,
         lease.owner,
         lease.epoch
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| Held {
-        position: row.position.unsigned_abs(),
-        parked: row.parked,
-    }))
+    Ok(position.map(i64::unsigned_abs))
 }
 
 /// Compare and swap (V1), and announce it; false if the lease changed hands in the meantime.

@@ -245,10 +245,9 @@ impl Worker {
             none => none.insert(self.connect(name).await?),
         };
         let mut tx = connection.begin().await?;
-        let Some(held) = checkpoint::hold(&mut tx, lease).await? else {
+        let Some(position) = checkpoint::hold(&mut tx, lease).await? else {
             return Ok(Step::Lost);
         };
-        let position = held.position;
         let events = self.store.after(position, limit).await?;
         let Some(last) = events.last() else {
             self.progress.advance(name, position);
@@ -258,11 +257,7 @@ impl Worker {
         };
         let last = last.position;
         crash::point("consumer.before_handle");
-        let parked = if held.parked {
-            dead_letters::parked_streams(&mut tx, name).await?
-        } else {
-            HashSet::new()
-        };
+        let parked = dead_letters::parked_streams(&mut tx, name).await?;
         let (events, mut refused) = set_aside(events, &parked);
         match consumer.handle(&mut tx, &events).await {
             Ok(more) => refused.extend(more),
@@ -270,9 +265,8 @@ impl Worker {
                 // The transaction is spoilt; park the event in one of its own.
                 tx.rollback().await?;
                 tx = connection.begin().await?;
-                match checkpoint::hold(&mut tx, lease).await? {
-                    Some(again) if again.position == position => {}
-                    _ => return Ok(Step::Lost),
+                if checkpoint::hold(&mut tx, lease).await? != Some(position) {
+                    return Ok(Step::Lost);
                 }
                 refused.extend(
                     events

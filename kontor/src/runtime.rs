@@ -20,7 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections to Postgres a process keeps at most, beside its writer's and its listeners'.
+/// Connections to Postgres a process keeps at most, beside its writer's, its listeners' and its
+/// consumers'.
 const CONNECTIONS: u32 = 24;
 /// A connection that has rested for longer is tried before it is used.
 const FRESH: Duration = Duration::from_millis(500);
