@@ -225,6 +225,8 @@ impl Worker {
             .application_name(&format!("kontor {name}"))
             .options([
                 ("synchronous_commit", "off"),
+                // A plan kept from when the tables were empty reads them whole until somebody analyses them.
+                ("plan_cache_mode", "force_custom_plan"),
                 ("idle_in_transaction_session_timeout", "30s"),
             ])
             .connect()
