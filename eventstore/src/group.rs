@@ -3,7 +3,7 @@
 //! The writer holds the log's lock while it asks for the facts, judges, and writes, so the facts cannot change
 //! in between and the verdicts are exact: every command is written whole or not at all (L2).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -198,7 +198,7 @@ impl Facts {
 
 impl Facts {
     /// What this process expects the facts to be, having seen the log up to `head`. Only for groups whose proposals are
-    /// all [guarded](Proposal::is_guarded).
+    /// [all guarded](all_guarded).
     pub(crate) fn as_expected(head: u64, group: &[Proposal]) -> Self {
         let mut facts = Self {
             head,
@@ -212,10 +212,23 @@ impl Facts {
     }
 }
 
+/// Whether everything the group expects is guarded by a unique index. A claim that two of them wish for is not: the second
+/// would be refused without the index being asked, and perhaps because of a state that is not the newest.
+pub(crate) fn all_guarded(group: &[Proposal]) -> bool {
+    let mut wished = HashSet::new();
+    group.iter().all(|proposal| {
+        proposal.is_guarded()
+            && proposal.claims.iter().all(|change| match change {
+                ClaimChange::Take { kind, value } => wished.insert((*kind, value.as_str())),
+                ClaimChange::Release { .. } => true,
+            })
+    })
+}
+
 impl Proposal {
     /// Whether everything it expects is guarded by a unique index: its version by that of its first event, its claims
     /// and its key by theirs. Wishes without events, and the giving back of claims, are not.
-    pub(crate) fn is_guarded(&self) -> bool {
+    fn is_guarded(&self) -> bool {
         !self.events.is_empty()
             && !self
                 .claims

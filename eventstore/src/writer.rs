@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions, Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use crate::group::{AppendError, Appended, Facts, Proposal, Verdict, judge};
+use crate::group::{AppendError, Appended, Facts, Proposal, Verdict, all_guarded, judge};
 use crate::recorded::Recorded;
 use crate::statements::{Columns, ask};
 use crate::tail::Tail;
@@ -80,7 +80,7 @@ impl Writer {
         // Whether an earlier try may yet turn out to have been committed.
         let mut uncertain = false;
         let verdicts = loop {
-            let careful = self.careful > 0 || !group.iter().all(Proposal::is_guarded);
+            let careful = self.careful > 0 || !all_guarded(&group);
             let written = if careful {
                 self.write_asking(&group).await
             } else {

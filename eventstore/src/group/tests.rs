@@ -310,3 +310,12 @@ fn claims_change_hands_in_the_order_of_the_group() {
         ]
     );
 }
+
+#[test]
+fn a_claim_wished_for_twice_in_a_group_is_asked_for() {
+    let first = || Wish::new("a", 0, 1).claims(&[take("x")]).alone();
+    let second = |value| Wish::new("b", 0, 1).claims(&[take(value)]).alone();
+    assert!(all_guarded(&[first(), second("y")]));
+    // Had `b` been decided on an old state, it would be told that `x` is taken, and perhaps it need not have asked for it.
+    assert!(!all_guarded(&[first(), second("x")]));
+}
