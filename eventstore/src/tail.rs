@@ -97,7 +97,9 @@ impl Tail {
             if listener.is_none() {
                 listener = self.listen().await;
             }
-            if let Err(error) = self.catch_up().await {
+            if let Err(error) = self.catch_up().await
+                && !stop.is_cancelled()
+            {
                 warn!(%error, "cannot follow the log, trying again");
             }
             tokio::select! {
