@@ -8,6 +8,7 @@ use kontor::terminal::say;
 use crate::http::{Until, load};
 use crate::postgres;
 use crate::report::{Measure, Target, median, megabytes};
+use crate::server::machine_cpu;
 use crate::shop::{Shop, now};
 
 const CLIENTS: usize = 64;
@@ -27,7 +28,7 @@ pub(crate) async fn accepted(admin: &str) -> Result<Measure> {
     let (mut rates, mut bench, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         bench.push(postgres::pgbench(&yardstick, DURATION, postgres::SIMPLE).await?);
-        let (since, cpu) = (now(), shop.server.cpu()?);
+        let (since, cpu, machine) = (now(), shop.server.cpu()?, machine_cpu()?);
         let placed = load(
             shop.server.address,
             CLIENTS,
@@ -35,17 +36,22 @@ pub(crate) async fn accepted(admin: &str) -> Result<Measure> {
             shop.order(&format!("r{round}"), products.clone()),
         )
         .await?;
-        let busy = shop.server.cpu()?.saturating_sub(cpu);
+        let each = |busy: Duration| busy.as_secs_f64() * 1e6 / placed.rate() / placed.took.as_secs_f64();
+        let (busy, machine) = (
+            shop.server.cpu()?.saturating_sub(cpu),
+            machine_cpu()?.saturating_sub(machine),
+        );
         let (confirmed, waited) = (shop.count(since, "CONFIRMED").await?, Instant::now());
         shop.confirmed(since, placed.answered).await?;
         ends.push(waited.elapsed().as_secs_f64());
         rates.push(placed.rate());
         say(format!(
-            "  {:.0} accepted/s ({confirmed} of {} confirmed by then, the rest {:.1} s later; kontor used {:.1} cores), pgbench {:.0}/s",
+            "  {:.0} accepted/s ({confirmed} of {} confirmed by then, the rest {:.1} s later; {:.0} µs an order in kontor, {:.0} in all), pgbench {:.0}/s",
             placed.rate(),
             placed.answered,
             waited.elapsed().as_secs_f64(),
-            busy.as_secs_f64() / placed.took.as_secs_f64(),
+            each(busy),
+            each(machine),
             bench[round],
         ));
     }

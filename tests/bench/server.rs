@@ -157,6 +157,21 @@ impl Drop for Server {
     }
 }
 
+/// Processor time that everything on this machine has used.
+pub(crate) fn machine_cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    // "cpu", then user, nice, system, idle, iowait, irq, softirq.
+    let of_all = stat.lines().next().context("/proc/stat")?;
+    let busy = [1, 2, 3, 6, 7];
+    let ticks: u64 = of_all
+        .split_whitespace()
+        .enumerate()
+        .filter(|(index, _)| busy.contains(index))
+        .filter_map(|(_, it)| it.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
 /// The `kontor` that was built with this bench.
 pub(crate) fn kontor() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("kontor");
