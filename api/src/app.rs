@@ -7,6 +7,7 @@ use kontor_eventstore::{Clock, Progress, Store};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
+use kontor_projections::offers::Offers;
 use kontor_projections::orders::Orders;
 use kontor_projections::products::Products;
 use kontor_projections::statuses::OrderStatuses;
@@ -26,6 +27,8 @@ pub struct App {
     pub progress: Arc<Progress>,
     /// Product cards: Redis first, Postgres behind.
     pub cards: ProductCards,
+    /// What products are sold as, for placing orders.
+    pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
     pub statuses: OrderStatuses,
     /// What sells best.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
+use kontor_projections::offers::Offers;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 use tokio::net::TcpListener;
@@ -106,6 +107,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         store: store.clone(),
         progress: Arc::clone(progress),
         cards: ProductCards::new(redis.clone(), pool.clone()),
+        offers: Offers::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         statuses: OrderStatuses::new(redis.clone(), pool.clone()),
         best_sellers: BestSellers::new(redis.clone(), pool.clone()),
         order_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),

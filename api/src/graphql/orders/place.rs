@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_graphql::{Context, Object, Result};
 use kontor_domain::order::{MAX_ITEMS, total};
 use kontor_domain::{
-    Address, Money, Order as Aggregate, OrderCommand, OrderId, OrderItem, Personal, ProductId, ProductName,
-    Quantity, Sku, UserId,
+    Address, Money, Order as Aggregate, OrderCommand, OrderId, OrderItem, Personal, ProductId, Quantity,
+    UserId,
 };
 use kontor_eventstore::CommandContext;
-use kontor_projections::products::{ProductRow, Products};
+use kontor_projections::offers::Offer;
+use kontor_projections::products::Products;
 use kontor_projections::view::View;
 
 use super::inputs::PlaceOrderInput;
@@ -20,7 +21,7 @@ use crate::graphql::command::{OrderOutcome, Ready, create};
 use crate::graphql::error::internal;
 use crate::graphql::input::{Check, INPUT, Refusal};
 use crate::graphql::products::product_not_found;
-use crate::graphql::reads::{app, products, settled};
+use crate::graphql::reads::{app, settled};
 use crate::graphql::scalars::CurrencyCode;
 use crate::graphql::user_errors::{MixedCurrencies, PriceChanged, ProductNotForSale, UserError, refusals};
 
@@ -117,41 +118,37 @@ fn wanted(check: &mut Check, input: &PlaceOrderInput) -> Option<Wanted> {
 async fn priced(ctx: &Context<'_>, wanted: &Wanted) -> Result<Result<Vec<OrderItem>, Vec<UserError>>> {
     let ids: BTreeSet<ProductId> = wanted.items.iter().map(|(id, _)| *id).collect();
     let all = || async {
-        let cards = products(ctx, ids.iter().copied()).await?;
-        Ok((cards.len() == ids.len()).then_some(cards))
+        let offers = offers(ctx, &ids).await?;
+        Ok((offers.len() == ids.len()).then_some(offers))
     };
     // A product may be so new that the view does not have it yet.
-    let cards = match settled(ctx, Products::NAME, all).await? {
-        Some(cards) => cards,
-        None => products(ctx, ids.iter().copied()).await?,
+    let offers = match settled(ctx, Products::NAME, all).await? {
+        Some(offers) => offers,
+        None => offers(ctx, &ids).await?,
     };
-    let errors = not_for_sale(&wanted.items, &cards);
+    let errors = not_for_sale(&wanted.items, &offers);
     if !errors.is_empty() {
         return Ok(Err(errors));
     }
     let items = wanted
         .items
         .iter()
-        .filter_map(|(id, quantity)| Some(item(cards.get(id)?, *id, *quantity)))
-        .collect::<Result<Vec<_>, String>>()
-        .map_err(|error| internal(ctx, error))?;
+        .filter_map(|(id, quantity)| Some(item(offers.get(id)?, *id, *quantity)))
+        .collect::<Vec<_>>();
     Ok(match refused_price(&items, wanted.expected_total) {
         Some(error) => Err(vec![error]),
         None => Ok(items),
     })
 }
 
-fn not_for_sale(
-    items: &[(ProductId, Quantity)],
-    cards: &HashMap<ProductId, Arc<ProductRow>>,
-) -> Vec<UserError> {
+fn not_for_sale(items: &[(ProductId, Quantity)], offers: &HashMap<ProductId, Arc<Offer>>) -> Vec<UserError> {
     let at = INPUT.field("items");
     let mut errors = Vec::new();
     for (index, (id, _)) in items.iter().enumerate() {
         let path = || at.index(index).field("productId").path();
-        match cards.get(id) {
+        match offers.get(id) {
             None => errors.push(product_not_found(*id, path())),
-            Some(card) if !card.listed => {
+            Some(offer) if !offer.listed => {
                 let message = "the product is not sold any more";
                 errors.push(ProductNotForSale::new(message, path(), id.to_string().into()).into());
             }
@@ -161,20 +158,20 @@ fn not_for_sale(
     errors
 }
 
-/// An item as of now. The error is a row that no event can have made.
-fn item(row: &ProductRow, product_id: ProductId, quantity: Quantity) -> Result<OrderItem, String> {
-    let currency = row
-        .currency
-        .parse()
-        .map_err(|error| format!("a product's row: {error}"))?;
-    Ok(OrderItem {
+async fn offers(ctx: &Context<'_>, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, Arc<Offer>>> {
+    let offers = app(ctx).offers.get(ids.iter().copied()).await;
+    offers.map_err(|error| internal(ctx, error))
+}
+
+/// An item as of now.
+fn item(offer: &Offer, product_id: ProductId, quantity: Quantity) -> OrderItem {
+    OrderItem {
         product_id,
-        sku: Sku::new(row.sku.as_str()).map_err(|error| format!("a product's row: {error}"))?,
-        name: ProductName::new(row.name.as_str()).map_err(|error| format!("a product's row: {error}"))?,
-        unit_price: Money::new(row.price_minor, currency)
-            .map_err(|error| format!("a product's row: {error}"))?,
+        sku: offer.sku.clone(),
+        name: offer.name.clone(),
+        unit_price: offer.price,
         quantity,
-    })
+    }
 }
 
 /// Several currencies, or another total than the shopper saw.
@@ -219,6 +216,8 @@ async fn unless_placed(
 
 #[cfg(test)]
 mod tests {
+    use kontor_domain::{ProductName, Sku};
+
     use super::*;
 
     fn item(amount: i64, currency: &str) -> OrderItem {
