@@ -1,11 +1,10 @@
 //! Commands in, events out: the typed front of the log.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use kontor_domain::{ClaimKind, Entity, Order, Product, User};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use lru::LruCache;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,14 +23,14 @@ mod framework;
 
 pub(crate) use execution::load;
 
-/// Aggregates of one type kept in memory (L6). The one unused for longest goes first: moka's own policy would rather keep
-/// old ones and turn away what is new, but an order is most in demand in the moments after it is placed.
-const CACHED: u64 = 10_000;
+/// Aggregates of one type kept in memory (L6). The one unused for longest goes first: an order is most in demand in the
+/// moments after it is placed, and cleverer policies would rather keep what they know than what is new.
+const CACHED: usize = 10_000;
 
 /// An aggregate this store keeps. Implemented for the domain's three.
 pub trait Stored: Entity {
     #[doc(hidden)]
-    fn slots(slots: &Slots) -> &Cache<Self::Id, Arc<Slot<Self>>>;
+    fn slots(slots: &Slots) -> &Cache<Self>;
     #[doc(hidden)]
     fn body(id: Self::Id, event: Self::Event) -> Body;
     #[doc(hidden)]
@@ -43,20 +42,17 @@ macro_rules! stored {
         /// The newest known state of recently used aggregates.
         #[derive(Debug)]
         pub struct Slots {
-            $($slots: Cache<<$aggregate as Entity>::Id, Arc<Slot<$aggregate>>>,)*
+            $($slots: Cache<$aggregate>,)*
         }
 
         impl Slots {
             fn new() -> Self {
-                Self { $($slots: Cache::builder()
-                    .max_capacity(CACHED)
-                    .eviction_policy(EvictionPolicy::lru())
-                    .build(),)* }
+                Self { $($slots: Cache::default(),)* }
             }
         }
 
         $(impl Stored for $aggregate {
-            fn slots(slots: &Slots) -> &Cache<Self::Id, Arc<Slot<Self>>> {
+            fn slots(slots: &Slots) -> &Cache<Self> {
                 &slots.$slots
             }
 
@@ -75,6 +71,36 @@ macro_rules! stored {
 }
 
 stored!(User in users, Product in products, Order in orders);
+
+/// Places by id. Held for a look only, never while anything is decided.
+#[derive(Debug)]
+pub struct Cache<A: Entity>(std::sync::Mutex<LruCache<A::Id, Arc<Slot<A>>>>);
+
+impl<A: Entity> Default for Cache<A> {
+    fn default() -> Self {
+        // Unbounded as the crate sees it, for otherwise it makes all of its room at once.
+        Self(std::sync::Mutex::new(LruCache::unbounded()))
+    }
+}
+
+impl<A: Entity> Cache<A> {
+    fn slots(&self) -> std::sync::MutexGuard<'_, LruCache<A::Id, Arc<Slot<A>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, id: &A::Id) -> Option<Arc<Slot<A>>> {
+        self.slots().get(id).cloned()
+    }
+
+    fn slot(&self, id: A::Id) -> Arc<Slot<A>> {
+        let mut slots = self.slots();
+        let slot = Arc::clone(slots.get_or_insert(id, || Arc::new(Slot(Mutex::new(None)))));
+        if slots.len() > CACHED {
+            slots.pop_lru();
+        }
+        slot
+    }
+}
 
 /// One aggregate's place in memory. Commands on it are decided one after another under this lock, each on the
 /// state the one before it left, whether or not that is written yet.
@@ -238,7 +264,7 @@ impl Store {
     /// # Errors
     /// When it is not in memory and cannot be loaded.
     pub async fn recall<A: Stored, T>(&self, id: A::Id, look: impl Fn(&A) -> T) -> Result<T, ReadError> {
-        if let Some(slot) = A::slots(&self.inner.slots).get(&id)
+        if let Some(slot) = A::slots(&self.inner.slots).known(&id)
             && let Some(newest) = slot
                 .0
                 .lock()

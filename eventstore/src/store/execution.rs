@@ -11,10 +11,10 @@ use kontor_domain::Entity;
 use postgres_es::PostgresEventRepository;
 use rand::Rng;
 use sqlx::PgPool;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::{ExecuteError, Inner, Newest, Outcome, Slot, Stored};
+use super::{ExecuteError, Inner, Newest, Outcome, Stored};
 use crate::context::CommandContext;
 use crate::group::{Answer, AppendError, Appended, NewEvent, Proposal};
 use crate::read::{ReadError, read_stream};
@@ -79,7 +79,7 @@ impl Inner {
         fresh: bool,
     ) -> Result<(Decided<A>, u64, oneshot::Receiver<Result<Appended, AppendError>>), ExecuteError<A::Error>>
     {
-        let slot = A::slots(&self.slots).get_with(id, || Arc::new(Slot(Mutex::new(None))));
+        let slot = A::slots(&self.slots).slot(id);
         let mut slot = slot.0.lock().await;
         let newest = match slot.take() {
             Some(newest) if !newest.chain.is_broken() => slot.insert(newest),
