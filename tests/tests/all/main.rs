@@ -29,6 +29,7 @@ mod log;
 mod mirrors;
 mod orders;
 mod outage;
+mod payments;
 mod poison;
 mod process;
 mod products;
