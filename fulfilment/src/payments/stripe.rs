@@ -9,6 +9,9 @@
 //! | look up | `GET /v1/payment_intents/{id}` |
 //!
 //! Amounts are in the smallest unit of the currency, here as there.
+//!
+//! Stripe repeats its first answer to a key even when that was a 500. Such a call stays [`GatewayError::Unknown`] however
+//! often it is repeated; a webhook, which names the order, or somebody with Stripe's dashboard tells what became of it.
 
 mod declines;
 mod http;

@@ -1,5 +1,8 @@
 //! The bank behind Stripe's interface, as far as [`Stripe`](crate::payments::Stripe) uses it, so that it can run as a
 //! process of its own and be killed like one. And the page on which its customers prove who they are.
+//!
+//! Over HTTP nobody can play dead: `tok_down` and [`Simulator::set_down`] answer 503 here, which the client takes for
+//! unknown. To be out of reach, end the process.
 
 use std::collections::HashMap;
 
