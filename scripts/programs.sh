@@ -3,6 +3,9 @@
 
 tools="$(realpath -m "${KONTOR_DATA:-.kontor}")/tools"
 
+# A Python with the servers of others that the tests talk to.
+test_tools="$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}")/test-tools"
+
 # Prints the folder of a Postgres 15 or newer that is complete (server, initdb, psql, pgbench).
 find_postgres() {
   local version folder

@@ -24,6 +24,7 @@ pub mod claims;
 pub mod ids;
 pub mod money;
 pub mod order;
+pub mod payment;
 pub mod personal;
 pub mod product;
 pub mod text;
@@ -44,6 +45,10 @@ pub use money::{Currency, Money, MoneyError};
 pub use order::{
     Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, PerformedBy,
     RefusedItem, ReturnLine, ReturnedLine,
+};
+pub use payment::{
+    DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
+    PaymentStatus,
 };
 pub use personal::Personal;
 pub use product::{Product, ProductCommand, ProductError, ProductEvent, RefusalReason};

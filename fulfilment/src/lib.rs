@@ -4,5 +4,6 @@
 //! crash or with a stolen lease, gets the outcome of the first time.
 
 pub mod order_process;
+pub mod payments;
 
 pub use order_process::OrderProcess;

@@ -33,6 +33,7 @@ mod database;
 pub mod examples;
 mod keys;
 pub mod proxy;
+pub mod python;
 mod shop;
 mod wait;
 

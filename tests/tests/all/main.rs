@@ -30,6 +30,7 @@ mod mirrors;
 mod offers;
 mod orders;
 mod outage;
+mod payments;
 mod poison;
 mod process;
 mod products;
