@@ -100,7 +100,9 @@ impl View for Users {
         let row = row.as_mut().ok_or(FoldError::Unborn { event: it.name() })?;
         follows(row.version.unsigned_abs(), event)?;
         match it {
-            UserEvent::Registered { .. } | UserEvent::PasswordChanged { .. } => {}
+            UserEvent::Registered { .. }
+            | UserEvent::PasswordChanged { .. }
+            | UserEvent::ChannelsChosen { .. } => {}
             UserEvent::ProfileChanged { name, phone } => {
                 name.reveal().as_str().clone_into(&mut row.name);
                 row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
