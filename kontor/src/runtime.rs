@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use kontor_eventstore::{
     Clock, Consumer, Ids, Progress, Resumed, Store, StreamKey, SystemClock, Worker, dead_letters, schema,
 };
-use kontor_fulfilment::OrderProcess;
+use kontor_fulfilment::notifications::{self, Channel, Post};
+use kontor_fulfilment::{Notifications, OrderProcess};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -112,19 +113,39 @@ impl Runtime {
             self.store.clone(),
             Arc::clone(&self.clock),
         )));
+        consumers.push(Arc::new(Notifications::new(self.store.clone())));
         consumers
     }
 
-    /// Starts the projectors, the mirrors and the order process. They share the work with the workers of other processes.
+    /// Starts the projectors, the mirrors, the order process, and what notes whom to tell. They share the work with the
+    /// workers of other processes.
     pub fn spawn_workers(&self) {
-        let owner = format!("{}-{}", std::process::id(), self.store.ids().next());
-        let worker = Worker::new(self.store.clone(), Arc::clone(&self.progress), owner);
+        let worker = self.worker();
         for consumer in self.consumers() {
             self.tasks.spawn(worker.clone().run(consumer, self.stop.clone()));
         }
         self.spawn_mirror::<ProductCardMirror>(&worker);
         self.spawn_mirror::<OrderStatusMirror>(&worker);
         self.spawn_mirror::<BestSellerMirror>(&worker);
+    }
+
+    /// Starts what sends notifications, and shares that with other processes too.
+    pub fn spawn_senders(&self, post: Post) {
+        let (worker, post) = (self.worker(), Arc::new(post));
+        for channel in Channel::ALL {
+            self.tasks.spawn(notifications::run(
+                worker.clone(),
+                Arc::clone(&post),
+                Arc::clone(&self.clock),
+                channel,
+                self.stop.clone(),
+            ));
+        }
+    }
+
+    fn worker(&self) -> Worker {
+        let owner = format!("{}-{}", std::process::id(), self.store.ids().next());
+        Worker::new(self.store.clone(), Arc::clone(&self.progress), owner)
     }
 
     fn spawn_mirror<M: MirrorOf>(&self, worker: &Worker) {

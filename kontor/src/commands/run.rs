@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
+use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::statuses::OrderStatuses;
@@ -30,6 +31,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
             options.listen
         )
     })?;
+    let post = options.notifications(place).open()?;
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;
@@ -42,7 +44,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     };
     let stop = runtime.stop.clone();
     runtime.stop_on(told);
-    let served = open_shop(&runtime, place, &options, listener).await;
+    let served = open_shop(&runtime, place, &options, post, listener).await;
     stop.cancel();
     runtime.close().await;
     servers.stop().await?;
@@ -53,6 +55,7 @@ async fn open_shop(
     runtime: &Runtime,
     place: &Place,
     options: &RunOptions,
+    post: Post,
     listener: TcpListener,
 ) -> Result<()> {
     let passwords = Passwords::new();
@@ -65,6 +68,8 @@ async fn open_shop(
     let mut workers = Vec::new();
     if !options.api {
         runtime.spawn_workers();
+        runtime.spawn_senders(post);
+        workers.extend(Channel::ALL.map(|channel| lease_of(channel).to_owned()));
         workers.extend(
             runtime
                 .consumers()
@@ -143,6 +148,15 @@ fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: b
         given(&place.database_url, "postgres")
     ));
     say(format!("  Redis          {}", given(&place.redis_url, "redis")));
+    if !options.api {
+        let it = options.notifications(place);
+        let goes = |kept: bool| match kept {
+            true => format!("into {}", it.outbox.display()),
+            false => "to the provider given".to_owned(),
+        };
+        say(format!("  mails          {}", goes(it.mail == MailBy::Outbox)));
+        say(format!("  SMS            {}", goes(it.sms == SmsBy::Outbox)));
+    }
     if samples && !options.worker {
         let emails: Vec<&str> = ACCOUNTS.iter().map(|(email, ..)| *email).collect();
         say(format!(
