@@ -34,6 +34,7 @@ pub mod examples;
 mod keys;
 pub mod proxy;
 mod shop;
+pub mod smtp;
 mod wait;
 
 pub use builders::{Item, ProductBuilder};

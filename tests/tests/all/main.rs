@@ -27,6 +27,7 @@ mod keys;
 mod loading;
 mod log;
 mod mirrors;
+mod notifications;
 mod orders;
 mod outage;
 mod poison;
