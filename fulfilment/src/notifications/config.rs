@@ -97,7 +97,7 @@ impl NotificationsConfig {
             attempts: 8,
             time_limit: Duration::from_secs(30),
             first_pause: Duration::from_secs(30),
-            longest_pause: Duration::from_hours(1),
+            longest_pause: Duration::from_secs(3_600),
             concurrency: 16,
         }
     }

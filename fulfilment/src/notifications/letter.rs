@@ -218,7 +218,7 @@ impl<'a> Words<'a> {
                 words.refused = refused.iter().map(|it| RefusedWords::new(it, items)).collect();
             }
             Occasion::PaymentFailed { reason } | Occasion::OrderCancelled { reason } => {
-                words.reason = Some(reason)
+                words.reason = Some(reason);
             }
             Occasion::PaymentNeedsAction { url } => words.url = Some(url),
             Occasion::OrderShipped {

@@ -134,7 +134,9 @@ impl Sender<'_> {
                 warn!(channel = %self.channel, lease.epoch, "somebody else sends notifications; what was sent last may be sent again");
                 return Ok(Round::Lost);
             }
-            chunk.iter().for_each(|(due, verdict)| self.tell(due, verdict));
+            for (due, verdict) in &chunk {
+                self.tell(due, verdict);
+            }
             settled += chunk.len();
         }
         Ok(if settled > 0 { Round::Busy } else { Round::Idle })

@@ -150,9 +150,12 @@ fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: b
     say(format!("  Redis          {}", given(&place.redis_url, "redis")));
     if !options.api {
         let it = options.notifications(place);
-        let goes = |kept: bool| match kept {
-            true => format!("into {}", it.outbox.display()),
-            false => "to the provider given".to_owned(),
+        let goes = |kept: bool| {
+            if kept {
+                format!("into {}", it.outbox.display())
+            } else {
+                "to the provider given".to_owned()
+            }
         };
         say(format!("  mails          {}", goes(it.mail == MailBy::Outbox)));
         say(format!("  SMS            {}", goes(it.sms == SmsBy::Outbox)));
