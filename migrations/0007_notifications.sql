@@ -26,6 +26,11 @@ COMMENT ON COLUMN notifications.state IS 'SKIPPED: the customer did not want it,
 COMMENT ON COLUMN notifications.due_at IS 'when it is tried next, by the clock of the database';
 COMMENT ON COLUMN notifications.last_error IS 'why it was not sent: codes and our own words, never a text of the provider';
 
+-- Where customers want to be told, for the view of users. Until now nobody could choose, so the defaults are what the log says.
+ALTER TABLE users
+    ADD COLUMN by_email boolean NOT NULL DEFAULT true,
+    ADD COLUMN by_sms   boolean NOT NULL DEFAULT false;
+
 -- A shop that was open before there were notifications does not tell its customers of years past.
 INSERT INTO checkpoints (consumer, position, incarnation)
 SELECT 'notifications', coalesce((SELECT max(position) FROM events), 0), incarnation
