@@ -59,6 +59,8 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
+    /// Whoever works in this process, by one name.
+    worker: Worker,
     tasks: TaskTracker,
 }
 
@@ -84,6 +86,8 @@ impl Runtime {
         let redis = Redis::open(redis_url, store.incarnation())
             .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());
+        let owner = format!("{}-{}", std::process::id(), store.ids().next());
+        let worker = Worker::new(store.clone(), Arc::clone(&progress), owner);
         let tasks = TaskTracker::new();
         tasks.spawn({
             let (progress, stop) = (Arc::clone(&progress), stop.clone());
@@ -95,6 +99,7 @@ impl Runtime {
             redis,
             clock,
             stop,
+            worker,
             tasks,
         })
     }
@@ -120,21 +125,21 @@ impl Runtime {
     /// Starts the projectors, the mirrors, the order process, and what notes whom to tell. They share the work with the
     /// workers of other processes.
     pub fn spawn_workers(&self) {
-        let worker = self.worker();
         for consumer in self.consumers() {
-            self.tasks.spawn(worker.clone().run(consumer, self.stop.clone()));
+            self.tasks
+                .spawn(self.worker.clone().run(consumer, self.stop.clone()));
         }
-        self.spawn_mirror::<ProductCardMirror>(&worker);
-        self.spawn_mirror::<OrderStatusMirror>(&worker);
-        self.spawn_mirror::<BestSellerMirror>(&worker);
+        self.spawn_mirror::<ProductCardMirror>();
+        self.spawn_mirror::<OrderStatusMirror>();
+        self.spawn_mirror::<BestSellerMirror>();
     }
 
     /// Starts what sends notifications, and shares that with other processes too.
     pub fn spawn_senders(&self, post: Post) {
-        let (worker, post) = (self.worker(), Arc::new(post));
+        let post = Arc::new(post);
         for channel in Channel::ALL {
             self.tasks.spawn(notifications::run(
-                worker.clone(),
+                self.worker.clone(),
                 Arc::clone(&post),
                 Arc::clone(&self.clock),
                 channel,
@@ -143,14 +148,9 @@ impl Runtime {
         }
     }
 
-    fn worker(&self) -> Worker {
-        let owner = format!("{}-{}", std::process::id(), self.store.ids().next());
-        Worker::new(self.store.clone(), Arc::clone(&self.progress), owner)
-    }
-
-    fn spawn_mirror<M: MirrorOf>(&self, worker: &Worker) {
+    fn spawn_mirror<M: MirrorOf>(&self) {
         self.tasks.spawn(mirror::run::<M>(
-            worker.clone(),
+            self.worker.clone(),
             self.redis.clone(),
             self.stop.clone(),
         ));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kontor_domain::{Money, Order, OrderId, OrderItem};
-use kontor_eventstore::read::ReadError;
-use kontor_eventstore::{Clock, Recorded, Store};
+use kontor_eventstore::read::{ReadError, read};
+use kontor_eventstore::{Body, Clock, Recorded, Store};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
@@ -93,8 +93,17 @@ impl Composer {
 
     /// The event at a position; `None` if this process has not heard of it yet.
     async fn event(&self, position: u64) -> Result<Option<Arc<Recorded>>, ReadError> {
-        let events = self.store.after(position.saturating_sub(1), 1).await?;
-        Ok(events.into_iter().find(|event| event.position == position))
+        let before = position.saturating_sub(1);
+        let is_it = |event: &Arc<Recorded>| event.position == position;
+        let event = self.store.after(before, 1).await?.into_iter().find(is_it);
+        match event {
+            // Remembered as it was before it was mended, perhaps.
+            Some(event) if matches!(event.body, Body::Unreadable(_)) => {
+                let again = read(self.store.pool(), before, 1).await?;
+                Ok(again.into_iter().map(Arc::new).find(is_it))
+            }
+            event => Ok(event),
+        }
     }
 
     /// Items and total of the order, neither of which ever changes.

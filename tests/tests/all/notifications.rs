@@ -47,6 +47,14 @@ pub(crate) async fn all_told(shop: &Shop) -> Vec<Row> {
     .await
 }
 
+/// Waits until nothing is left to be sent; how many mails were, and no other was given up or skipped.
+pub(crate) async fn mails_sent(shop: &Shop) -> usize {
+    let rows = all_told(shop).await;
+    let mails = of(&rows, "EMAIL");
+    assert!(mails.iter().all(|row| row.state == "SENT"), "{mails:#?}");
+    mails.len()
+}
+
 fn of<'a>(rows: &'a [Row], channel: &str) -> Vec<&'a Row> {
     rows.iter().filter(|row| row.channel == channel).collect()
 }
@@ -276,6 +284,31 @@ async fn an_event_is_noted_once_however_often_it_comes_and_history_not_at_all() 
         ids,
         BTreeSet::from([&*format!("1.email.{log}"), &*format!("1.sms.{log}")])
     );
+    shop.finish().await;
+}
+
+/// The migration that brings notifications to a shop that was open before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shop_that_learns_to_notify_does_not_begin_with_its_past() {
+    let shop = Shop::quiet().await;
+    shop.customer().await;
+    let migration = include_str!("../../../migrations/0007_notifications.sql");
+    let (_, last) = migration.split_once("-- A shop that was open before").unwrap();
+    let begin = &last[last.find("INSERT").unwrap()..];
+    sqlx::query("DELETE FROM checkpoints WHERE consumer = 'notifications'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    sqlx::query(begin).execute(&shop.pool).await.unwrap();
+    let worker = shop.branch(Opening::default()).await;
+    let newcomer = worker.customer().await;
+    all_told(&worker).await;
+    let told: Vec<String> = sqlx::query_scalar("SELECT DISTINCT user_id FROM notifications")
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap();
+    assert_eq!(told, [newcomer.to_string()]);
+    worker.close().await;
     shop.finish().await;
 }
 
