@@ -87,6 +87,14 @@ fn describe() {
         "Events a consumer has yet to apply"
     );
     describe_gauge!("kontor_dead_letter_aggregates", "Aggregates parked by a consumer");
+    describe_counter!(
+        "kontor_notifications_total",
+        "Tries to tell a customer something, by channel and how they went"
+    );
+    describe_gauge!(
+        "kontor_notifications",
+        "Notifications not done with: waiting, or given up (dead)"
+    );
     describe_gauge!("kontor_subscribers", "Subscriptions going on");
     describe_gauge!("kontor_sockets", "WebSockets open");
 }
@@ -138,6 +146,13 @@ async fn look(app: &App) {
             }
         }
         Err(error) => warn!(%error, "the checkpoints cannot be read; /metrics shows older ones"),
+    }
+    match kontor_fulfilment::notifications::counts(app.store.pool()).await {
+        Ok(counts) => {
+            gauge!("kontor_notifications", "state" => "waiting").set(counts.waiting as f64);
+            gauge!("kontor_notifications", "state" => "dead").set(counts.dead as f64);
+        }
+        Err(error) => warn!(%error, "notifications cannot be counted; /metrics shows older figures"),
     }
     for mirror in crate::health::MIRRORS {
         let reached = *app.progress.watch(mirror).borrow();

@@ -56,4 +56,4 @@ pub use text::{
     AddressLine, Carrier, Category, Description, Email, PasswordHash, PersonName, Phone, PostalCode,
     ProductName, Quantity, Reason, Sku, TextError, TextProblem, TrackingNumber,
 };
-pub use user::{Role, User, UserCommand, UserError, UserEvent};
+pub use user::{Channels, Role, User, UserCommand, UserError, UserEvent};

@@ -12,38 +12,11 @@ use crate::ids::UserId;
 use crate::personal::Personal;
 use crate::text::{Email, PasswordHash, PersonName, Phone, Reason};
 
-/// What an account may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Role {
-    /// Buys. Every account has it.
-    Customer,
-    /// Keeps the catalogue and the stock, ships orders, sees every order.
-    Staff,
-    /// Gives and takes roles.
-    Admin,
-}
+mod channels;
+mod role;
 
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 3] = [Self::Customer, Self::Staff, Self::Admin];
-
-    /// How the role is stored and shown.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "CUSTOMER",
-            Self::Staff => "STAFF",
-            Self::Admin => "ADMIN",
-        }
-    }
-
-    /// The inverse of [`Role::as_str`].
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-}
+pub use channels::Channels;
+pub use role::Role;
 
 /// What may be asked of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +43,13 @@ pub enum UserCommand {
     ChangeEmail {
         /// Must be free, without regard to case.
         email: Personal<Email>,
+    },
+    /// Chooses how to be told what happens. Before that: by e-mail, not by SMS.
+    ChooseChannels {
+        /// By e-mail.
+        email: bool,
+        /// By SMS, if there is a phone number.
+        sms: bool,
     },
     /// Sets the password. Whether the old one was right is checked before.
     ChangePassword {
@@ -128,6 +108,13 @@ pub enum UserEvent {
         /// The one before.
         previous: Personal<Email>,
     },
+    /// The customer wants to be told on these channels, and no other.
+    ChannelsChosen {
+        /// By e-mail.
+        email: bool,
+        /// By SMS.
+        sms: bool,
+    },
     /// The password is now another one.
     PasswordChanged {
         /// The new hash.
@@ -160,6 +147,7 @@ impl UserEvent {
             Self::Registered { .. } => "Registered",
             Self::ProfileChanged { .. } => "ProfileChanged",
             Self::EmailChanged { .. } => "EmailChanged",
+            Self::ChannelsChosen { .. } => "ChannelsChosen",
             Self::PasswordChanged { .. } => "PasswordChanged",
             Self::RoleGranted { .. } => "RoleGranted",
             Self::RoleRevoked { .. } => "RoleRevoked",
@@ -196,7 +184,7 @@ pub enum UserError {
     CustomerRoleStays,
 }
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -210,6 +198,7 @@ struct Account {
     email: Personal<Email>,
     name: Personal<PersonName>,
     phone: Option<Personal<Phone>>,
+    channels: Channels,
     password_hash: Option<PasswordHash>,
     roles: BTreeSet<Role>,
     active: bool,
@@ -226,6 +215,27 @@ impl User {
     #[must_use]
     pub fn email(&self) -> Option<&Personal<Email>> {
         self.account.as_ref().map(|account| &account.email)
+    }
+
+    /// What to call them.
+    #[must_use]
+    pub fn name(&self) -> Option<&Personal<PersonName>> {
+        self.account.as_ref().map(|account| &account.name)
+    }
+
+    /// Where to call them.
+    #[must_use]
+    pub fn phone(&self) -> Option<&Personal<Phone>> {
+        self.account.as_ref()?.phone.as_ref()
+    }
+
+    /// How they want to be told what happens.
+    #[must_use]
+    pub fn channels(&self) -> Channels {
+        self.account
+            .as_ref()
+            .map(|account| account.channels)
+            .unwrap_or_default()
     }
 
     /// What the account may do; nothing if there is none.
@@ -281,6 +291,9 @@ impl Account {
                 email,
                 previous: self.email.clone(),
             }),
+            UserCommand::ChooseChannels { email, sms } => {
+                (self.channels != Channels { email, sms }).then_some(UserEvent::ChannelsChosen { email, sms })
+            }
             UserCommand::ChangePassword { password_hash } => (self.password_hash.as_ref()
                 != Some(&password_hash))
             .then_some(UserEvent::PasswordChanged { password_hash }),
@@ -304,6 +317,7 @@ impl Account {
                 self.phone = phone;
             }
             UserEvent::EmailChanged { email, .. } => self.email = email,
+            UserEvent::ChannelsChosen { email, sms } => self.channels = Channels { email, sms },
             UserEvent::PasswordChanged { password_hash } => {
                 self.password_hash = Some(password_hash);
             }
@@ -355,6 +369,7 @@ impl Aggregate for User {
                     email,
                     name,
                     phone,
+                    channels: Channels::default(),
                     password_hash,
                     roles: roles.into_iter().collect(),
                     active: true,

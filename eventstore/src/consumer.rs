@@ -115,20 +115,36 @@ impl Worker {
         .await;
     }
 
-    /// Does `work` whenever the lease called `name` can be had; drops it when the lease is lost. `work` returns when
-    /// `stop` is cancelled.
+    /// Does `work` whenever the lease called `name` can be had, and gives it a checkpoint of that name; drops it when the
+    /// lease is lost. `work` returns when `stop` is cancelled.
     pub async fn hold<W: Future<Output = ()>>(
         &self,
         name: &str,
         stop: &CancellationToken,
         work: impl Fn(Lease) -> W,
     ) {
+        self.hold_with(true, name, stop, work).await;
+    }
+
+    /// [`Self::hold`] for work that follows no log and has no checkpoint.
+    pub async fn hold_lease<W: Future<Output = ()>>(
+        &self,
+        name: &str,
+        stop: &CancellationToken,
+        work: impl Fn(Lease) -> W,
+    ) {
+        self.hold_with(false, name, stop, work).await;
+    }
+
+    async fn hold_with<W: Future<Output = ()>>(
+        &self,
+        checkpoint: bool,
+        name: &str,
+        stop: &CancellationToken,
+        work: impl Fn(Lease) -> W,
+    ) {
         while !stop.is_cancelled() {
-            let held = match register(self.store.pool(), name).await {
-                Ok(()) => lease::acquire(self.store.pool(), name, &self.owner).await,
-                Err(error) => Err(error),
-            };
-            match held {
+            match self.take(checkpoint, name).await {
                 Ok(Some(lease)) => {
                     debug!(consumer = name, lease.epoch, "consuming");
                     tokio::select! {
@@ -147,6 +163,14 @@ impl Worker {
                 () = tokio::time::sleep(lease::RENEWAL) => {}
             }
         }
+    }
+
+    /// The lease, if it can be had.
+    async fn take(&self, checkpoint: bool, name: &str) -> Result<Option<Lease>, sqlx::Error> {
+        if checkpoint {
+            register(self.store.pool(), name).await?;
+        }
+        lease::acquire(self.store.pool(), name, &self.owner).await
     }
 
     /// The store this worker reads.

@@ -1,9 +1,12 @@
-//! What happens after an order is placed: process managers that follow the log and send commands.
+//! What happens after an order is placed: process managers that follow the log and send commands, and notifications that
+//! tell customers of it.
 //!
 //! A process manager's commands carry keys derived from the event they answer, so that whoever repeats a step, after a
 //! crash or with a stolen lease, gets the outcome of the first time.
 
+pub mod notifications;
 pub mod order_process;
 pub mod payments;
 
+pub use notifications::Notifications;
 pub use order_process::OrderProcess;

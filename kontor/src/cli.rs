@@ -4,9 +4,13 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use kontor_fulfilment::notifications::{
+    MailBy, NotificationId, NotificationsConfig, Secret, SmsBy, outbox_in,
+};
 
 use crate::commands;
 use crate::runtime::Runtime;
@@ -91,6 +95,9 @@ enum Command {
         /// The aggregate's id.
         aggregate_id: String,
     },
+    /// Shows and mends what could not be sent to customers.
+    #[command(subcommand)]
+    Notifications(Notifications),
     /// Grants a role to a registered user: how a shop gets its first administrator.
     GrantRole {
         /// The user's e-mail address.
@@ -130,6 +137,80 @@ pub struct RunOptions {
     /// Folder of the built playground.
     #[arg(long, env = "KONTOR_PLAYGROUND", default_value = "playground/dist")]
     pub playground: PathBuf,
+    #[command(flatten)]
+    notifications: NotificationsOptions,
+}
+
+/// How customers are told what happens to them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Notifications")]
+struct NotificationsOptions {
+    /// Mail server: `smtp://user:password@host:port?tls=required`, or `smtps://…`. Without one, mails are written into the
+    /// outbox.
+    #[arg(
+        long = "smtp-url",
+        env = "KONTOR_SMTP_URL",
+        hide_env_values = true,
+        requires = "mail_from"
+    )]
+    smtp_url: Option<Secret>,
+    /// Whom mails come from: `Name <address>`. The shop calls itself by the name.
+    #[arg(long, env = "KONTOR_MAIL_FROM")]
+    mail_from: Option<String>,
+    /// SMS provider: `https://account:token@host`, with Twilio's interface. Without one, SMS are written into the outbox.
+    #[arg(long, env = "KONTOR_SMS_URL", hide_env_values = true, requires = "sms_from")]
+    sms_url: Option<Secret>,
+    /// Number or name that SMS come from.
+    #[arg(long, env = "KONTOR_SMS_FROM")]
+    sms_from: Option<String>,
+    /// Folder of the outbox; `outbox` in the folder of the data if none is given.
+    #[arg(long, env = "KONTOR_OUTBOX")]
+    outbox: Option<PathBuf>,
+    /// How often a message is tried before it is given up.
+    #[arg(long, env = "KONTOR_NOTIFICATION_ATTEMPTS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    notification_attempts: u32,
+    /// How many seconds a provider may take over one message.
+    #[arg(long, env = "KONTOR_NOTIFICATION_TIME_LIMIT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    notification_time_limit: u64,
+}
+
+impl RunOptions {
+    /// How notifications are to be sent by a shop whose data is there.
+    #[must_use]
+    pub fn notifications(&self, place: &Place) -> NotificationsConfig {
+        let typed = &self.notifications;
+        let outbox = typed.outbox.clone().unwrap_or_else(|| outbox_in(&place.data));
+        let usual = NotificationsConfig::to_outbox(outbox);
+        NotificationsConfig {
+            mail: typed.smtp_url.clone().map_or(MailBy::Outbox, MailBy::Smtp),
+            mail_from: typed.mail_from.clone().unwrap_or(usual.mail_from),
+            sms: match (&typed.sms_url, &typed.sms_from) {
+                (Some(url), Some(from)) => SmsBy::Http {
+                    url: url.clone(),
+                    from: from.clone(),
+                },
+                _ => SmsBy::Outbox,
+            },
+            attempts: typed.notification_attempts,
+            time_limit: Duration::from_secs(typed.notification_time_limit),
+            ..usual
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Notifications {
+    /// Lists what was given up, and why.
+    List,
+    /// Has what was given up sent again.
+    Retry {
+        /// One of them, as `list` names it: `42/email`.
+        #[arg(required_unless_present = "all")]
+        id: Option<NotificationId>,
+        /// All of them.
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,6 +295,11 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
         } => commands::dead_letters::resume(runtime, &consumer, aggregate_type, aggregate_id).await,
         Command::Import(Import::OnlineRetail { file }) => {
             commands::import::online_retail(runtime, &file).await
+        }
+        Command::Notifications(Notifications::List) => commands::notifications::list(runtime).await,
+        // Without an id it is `--all`.
+        Command::Notifications(Notifications::Retry { id, .. }) => {
+            commands::notifications::retry(runtime, id).await
         }
         Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
         // Answered by `carry_out`.

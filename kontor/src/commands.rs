@@ -5,6 +5,7 @@ pub mod events;
 pub mod grant_role;
 pub mod health;
 pub mod import;
+pub mod notifications;
 pub mod replay;
 pub mod run;
 pub mod status;

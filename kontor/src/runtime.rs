@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use kontor_eventstore::{
     Clock, Consumer, Ids, Progress, Resumed, Store, StreamKey, SystemClock, Worker, dead_letters, schema,
 };
-use kontor_fulfilment::OrderProcess;
+use kontor_fulfilment::notifications::{self, Channel, Post};
+use kontor_fulfilment::{Notifications, OrderProcess};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -58,6 +59,8 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
+    /// Whoever works in this process, by one name.
+    worker: Worker,
     tasks: TaskTracker,
 }
 
@@ -83,6 +86,8 @@ impl Runtime {
         let redis = Redis::open(redis_url, store.incarnation())
             .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());
+        let owner = format!("{}-{}", std::process::id(), store.ids().next());
+        let worker = Worker::new(store.clone(), Arc::clone(&progress), owner);
         let tasks = TaskTracker::new();
         tasks.spawn({
             let (progress, stop) = (Arc::clone(&progress), stop.clone());
@@ -94,6 +99,7 @@ impl Runtime {
             redis,
             clock,
             stop,
+            worker,
             tasks,
         })
     }
@@ -112,24 +118,39 @@ impl Runtime {
             self.store.clone(),
             Arc::clone(&self.clock),
         )));
+        consumers.push(Arc::new(Notifications::new(self.store.clone())));
         consumers
     }
 
-    /// Starts the projectors, the mirrors and the order process. They share the work with the workers of other processes.
+    /// Starts the projectors, the mirrors, the order process, and what notes whom to tell. They share the work with the
+    /// workers of other processes.
     pub fn spawn_workers(&self) {
-        let owner = format!("{}-{}", std::process::id(), self.store.ids().next());
-        let worker = Worker::new(self.store.clone(), Arc::clone(&self.progress), owner);
         for consumer in self.consumers() {
-            self.tasks.spawn(worker.clone().run(consumer, self.stop.clone()));
+            self.tasks
+                .spawn(self.worker.clone().run(consumer, self.stop.clone()));
         }
-        self.spawn_mirror::<ProductCardMirror>(&worker);
-        self.spawn_mirror::<OrderStatusMirror>(&worker);
-        self.spawn_mirror::<BestSellerMirror>(&worker);
+        self.spawn_mirror::<ProductCardMirror>();
+        self.spawn_mirror::<OrderStatusMirror>();
+        self.spawn_mirror::<BestSellerMirror>();
     }
 
-    fn spawn_mirror<M: MirrorOf>(&self, worker: &Worker) {
+    /// Starts what sends notifications, and shares that with other processes too.
+    pub fn spawn_senders(&self, post: Post) {
+        let post = Arc::new(post);
+        for channel in Channel::ALL {
+            self.tasks.spawn(notifications::run(
+                self.worker.clone(),
+                Arc::clone(&post),
+                Arc::clone(&self.clock),
+                channel,
+                self.stop.clone(),
+            ));
+        }
+    }
+
+    fn spawn_mirror<M: MirrorOf>(&self) {
         self.tasks.spawn(mirror::run::<M>(
-            worker.clone(),
+            self.worker.clone(),
             self.redis.clone(),
             self.stop.clone(),
         ));

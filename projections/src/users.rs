@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use kontor_domain::{Role, User, UserEvent};
+use kontor_domain::{Channels, Role, User, UserEvent};
 use kontor_eventstore::{Body, Recorded};
 use sqlx::{PgConnection, PgPool};
 
@@ -32,6 +32,10 @@ pub struct UserRow {
     pub version: i64,
     /// Position of its last event.
     pub position: i64,
+    /// Whether they are told by e-mail what happens to them.
+    pub by_email: bool,
+    /// Whether they are told by SMS, if they have a phone number.
+    pub by_sms: bool,
 }
 
 // Personal data does not print.
@@ -94,6 +98,8 @@ impl View for Users {
                 updated_at: event.time,
                 version: event.sequence.cast_signed(),
                 position: event.position.cast_signed(),
+                by_email: Channels::default().email,
+                by_sms: Channels::default().sms,
             });
             return Ok(());
         }
@@ -101,6 +107,7 @@ impl View for Users {
         follows(row.version.unsigned_abs(), event)?;
         match it {
             UserEvent::Registered { .. } | UserEvent::PasswordChanged { .. } => {}
+            UserEvent::ChannelsChosen { email, sms } => (row.by_email, row.by_sms) = (*email, *sms),
             UserEvent::ProfileChanged { name, phone } => {
                 name.reveal().as_str().clone_into(&mut row.name);
                 row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
@@ -127,10 +134,11 @@ impl View for Users {
         sqlx::query!(
             "UPDATE users u
              SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
-                 active = n.active, updated_at = n.updated_at, version = n.version, position = n.position
+                 active = n.active, updated_at = n.updated_at, version = n.version, position = n.position,
+                 by_email = n.by_email, by_sms = n.by_sms
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
-                         $8::int8[], $9::int8[])
-                  AS n(id, email, name, phone, roles, active, updated_at, version, position)
+                         $8::int8[], $9::int8[], $10::bool[], $11::bool[])
+                  AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.email.as_str()) as &[&str],
@@ -140,7 +148,9 @@ impl View for Users {
             &column(rows, |row| row.active),
             &column(rows, |row| row.updated_at),
             &column(rows, |row| row.version),
-            &column(rows, |row| row.position)
+            &column(rows, |row| row.position),
+            &column(rows, |row| row.by_email),
+            &column(rows, |row| row.by_sms)
         )
         .execute(connection)
         .await
@@ -148,7 +158,7 @@ impl View for Users {
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {
-        copy.row(10)
+        copy.row(12)
             .text(&row.id)
             .text(&row.email)
             .text(&row.name)
@@ -158,7 +168,9 @@ impl View for Users {
             .time(row.registered_at)
             .time(row.updated_at)
             .integer(row.version)
-            .integer(row.position);
+            .integer(row.position)
+            .boolean(row.by_email)
+            .boolean(row.by_sms);
     }
 }
 

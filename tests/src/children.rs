@@ -132,6 +132,7 @@ fn command(program: &str, shop: &Shop) -> Command {
     command
         .env("DATABASE_URL", shop.database_url())
         .env("REDIS_URL", shop.redis_url())
+        .env("KONTOR_OUTBOX", shop.outbox())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true);

@@ -35,6 +35,7 @@ mod keys;
 pub mod proxy;
 pub mod python;
 mod shop;
+pub mod smtp;
 mod wait;
 
 pub use builders::{Item, ProductBuilder};

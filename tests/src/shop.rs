@@ -1,5 +1,6 @@
 //! A shop to test: a process of Kontor on a database of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use kontor_eventstore::{
     Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Resumed, Store, Stored, StreamKey,
     SystemClock, checkpoint, dead_letters, read,
 };
+use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::orders::OrderRow;
@@ -17,6 +19,7 @@ use kontor_projections::statuses::OrderStatusMirror;
 use kontor_projections::verify::{self, Verdict};
 use kontor_projections::{orders, products, views};
 use sqlx::PgPool;
+use tempfile::TempDir;
 
 use crate::builders::{Item, ProductBuilder};
 use crate::database::{Database, given};
@@ -29,6 +32,7 @@ pub struct Opening {
     clock: Arc<dyn Clock>,
     workers: bool,
     redis_url: Option<String>,
+    post: Option<NotificationsConfig>,
 }
 
 impl Default for Opening {
@@ -37,6 +41,7 @@ impl Default for Opening {
             clock: Arc::new(SystemClock),
             workers: true,
             redis_url: None,
+            post: None,
         }
     }
 }
@@ -63,6 +68,13 @@ impl Opening {
         self
     }
 
+    /// With this way to send notifications, instead of into the shop's outbox.
+    #[must_use]
+    pub fn post(mut self, post: NotificationsConfig) -> Self {
+        self.post = Some(post);
+        self
+    }
+
     /// Opens it on a fresh database.
     pub async fn open(self) -> Shop {
         let database = Database::fresh().await;
@@ -77,20 +89,27 @@ impl Opening {
 
     async fn on(self, database_url: &str, database: Option<Database>) -> Shop {
         log_to_the_test();
-        let redis_url = self
-            .redis_url
+        let redis_url = (self.redis_url.clone())
             .unwrap_or_else(|| given("REDIS_URL", "a Redis, whose other keys are left alone"));
-        let runtime = Runtime::with_clock(database_url, &redis_url, self.clock)
-            .await
-            .unwrap();
-        if self.workers {
-            runtime.spawn_workers();
-        }
         let place = Arc::new(Place {
             database_url: database_url.to_owned(),
             redis_url,
+            outbox: tempfile::tempdir().unwrap(),
             parking: AtomicBool::new(false),
         });
+        self.in_place(place, database).await
+    }
+
+    async fn in_place(self, place: Arc<Place>, database: Option<Database>) -> Shop {
+        let redis_url = self.redis_url.as_ref().unwrap_or(&place.redis_url);
+        let runtime = Runtime::with_clock(&place.database_url, redis_url, self.clock)
+            .await
+            .unwrap();
+        if self.workers {
+            let outbox = || NotificationsConfig::to_outbox(place.outbox.path().to_owned());
+            runtime.spawn_workers();
+            runtime.spawn_senders(self.post.unwrap_or_else(outbox).open().unwrap());
+        }
         Shop::of(runtime, place, self.workers, database)
     }
 }
@@ -100,6 +119,7 @@ impl Opening {
 struct Place {
     database_url: String,
     redis_url: String,
+    outbox: TempDir,
     /// Whether dead letters may be left.
     parking: AtomicBool,
 }
@@ -156,14 +176,7 @@ impl Shop {
 
     /// Another process on the same log, which shares nothing with this one but Postgres and Redis.
     pub async fn branch(&self, opening: Opening) -> Self {
-        let redis_url = opening.redis_url.unwrap_or_else(|| self.place.redis_url.clone());
-        let runtime = Runtime::with_clock(&self.place.database_url, &redis_url, opening.clock)
-            .await
-            .unwrap();
-        if opening.workers {
-            runtime.spawn_workers();
-        }
-        Self::of(runtime, Arc::clone(&self.place), opening.workers, None)
+        opening.in_place(Arc::clone(&self.place), None).await
     }
 
     /// `DATABASE_URL` of this shop.
@@ -176,6 +189,12 @@ impl Shop {
     #[must_use]
     pub fn redis_url(&self) -> &str {
         &self.place.redis_url
+    }
+
+    /// The folder of what was sent, if nobody carries it.
+    #[must_use]
+    pub fn outbox(&self) -> &Path {
+        self.place.outbox.path()
     }
 
     /// Dead letters may be left at the end.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, Description, Enum, ID, Object, Result};
+use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject};
 use chrono::Utc;
 use kontor_domain::{self as domain, UserId};
 use kontor_projections::users::{self as view, UserRow, Users};
@@ -35,6 +35,15 @@ pub(crate) enum Role {
     Admin,
 }
 
+/// The ways on which a customer is told what happens: registered, order confirmed, rejected, shipped and so on.
+#[derive(Debug, Clone, Copy, SimpleObject)]
+pub(crate) struct NotificationChannels {
+    /// By e-mail. True until they choose.
+    email: bool,
+    /// By SMS, while the account has a telephone number. False until they choose.
+    sms: bool,
+}
+
 /// A person with an account. Seen by themselves and by staff; to everybody else it is as if they did not exist.
 #[derive(Debug, Clone, Description)]
 pub(crate) struct User(pub(crate) Arc<UserRow>);
@@ -59,6 +68,14 @@ impl User {
     /// A telephone number, if they gave one.
     async fn phone(&self) -> Option<&str> {
         self.0.phone.as_deref()
+    }
+
+    /// How they want to be told what happens to them and their orders.
+    async fn channels(&self) -> NotificationChannels {
+        NotificationChannels {
+            email: self.0.by_email,
+            sms: self.0.by_sms,
+        }
     }
 
     /// What the account may do. A role given or taken counts from the next log-in on.

@@ -112,6 +112,43 @@ fn a_new_email_remembers_the_one_before() {
 }
 
 #[test]
+fn channels_are_chosen_and_until_then_it_is_email() {
+    let chosen = |email, sms| UserEvent::ChannelsChosen { email, sms };
+    let choose = |email, sms| UserCommand::ChooseChannels { email, sms };
+    let channels = |events: &[UserEvent]| {
+        let Channels { email, sms } = after::<User>(events).channels();
+        (email, sms)
+    };
+    assert_eq!(channels(&[registered()]), (true, false));
+    given(vec![registered()])
+        .when(choose(true, false))
+        .then_expect_events(vec![]);
+    given(vec![registered()])
+        .when(choose(false, true))
+        .then_expect_events(vec![chosen(false, true)]);
+    assert_eq!(channels(&[registered(), chosen(false, true)]), (false, true));
+    given(vec![registered(), chosen(false, true)])
+        .when(choose(false, true))
+        .then_expect_events(vec![]);
+    given(vec![registered(), chosen(false, true)])
+        .when(choose(false, false))
+        .then_expect_events(vec![chosen(false, false)]);
+}
+
+#[test]
+fn where_to_reach_somebody_is_what_they_said_last() {
+    let with_phone = UserEvent::ProfileChanged {
+        name: name("B Customer"),
+        phone: Some(phone("+49 40 1")),
+    };
+    let user: User = after(&[registered(), with_phone]);
+    assert_eq!(user.name(), Some(&name("B Customer")));
+    assert_eq!(user.phone(), Some(&phone("+49 40 1")));
+    assert_eq!(after::<User>(&[registered()]).phone(), None);
+    assert_eq!(User::default().channels(), Channels::default());
+}
+
+#[test]
 fn the_newest_password_counts() {
     let changed = UserEvent::PasswordChanged {
         password_hash: hash("h2"),
@@ -203,6 +240,10 @@ fn edits() -> Vec<UserCommand> {
         UserCommand::ChangeEmail {
             email: email("other@example.org"),
         },
+        UserCommand::ChooseChannels {
+            email: false,
+            sms: false,
+        },
         UserCommand::ChangePassword {
             password_hash: hash("h2"),
         },
@@ -277,6 +318,10 @@ fn events_and_snapshots_round_trip() {
             email: email("c@d"),
             previous: email("a@b"),
         },
+        UserEvent::ChannelsChosen {
+            email: false,
+            sms: true,
+        },
         UserEvent::PasswordChanged {
             password_hash: hash("h2"),
         },
@@ -291,6 +336,7 @@ fn events_and_snapshots_round_trip() {
             "Registered",
             "ProfileChanged",
             "EmailChanged",
+            "ChannelsChosen",
             "PasswordChanged",
             "RoleGranted",
             "RoleRevoked",

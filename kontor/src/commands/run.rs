@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
+use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::offers::Offers;
@@ -31,6 +32,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
             options.listen
         )
     })?;
+    let post = options.notifications(place).open()?;
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;
@@ -43,7 +45,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     };
     let stop = runtime.stop.clone();
     runtime.stop_on(told);
-    let served = open_shop(&runtime, place, &options, listener).await;
+    let served = open_shop(&runtime, place, &options, post, listener).await;
     stop.cancel();
     runtime.close().await;
     servers.stop().await?;
@@ -54,6 +56,7 @@ async fn open_shop(
     runtime: &Runtime,
     place: &Place,
     options: &RunOptions,
+    post: Post,
     listener: TcpListener,
 ) -> Result<()> {
     let passwords = Passwords::new();
@@ -66,6 +69,8 @@ async fn open_shop(
     let mut workers = Vec::new();
     if !options.api {
         runtime.spawn_workers();
+        runtime.spawn_senders(post);
+        workers.extend(Channel::ALL.map(|channel| lease_of(channel).to_owned()));
         workers.extend(
             runtime
                 .consumers()
@@ -145,6 +150,18 @@ fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: b
         given(&place.database_url, "postgres")
     ));
     say(format!("  Redis          {}", given(&place.redis_url, "redis")));
+    if !options.api {
+        let it = options.notifications(place);
+        let goes = |kept: bool| {
+            if kept {
+                format!("into {}", it.outbox.display())
+            } else {
+                "to the provider given".to_owned()
+            }
+        };
+        say(format!("  mails          {}", goes(it.mail == MailBy::Outbox)));
+        say(format!("  SMS            {}", goes(it.sms == SmsBy::Outbox)));
+    }
     if samples && !options.worker {
         let emails: Vec<&str> = ACCOUNTS.iter().map(|(email, ..)| *email).collect();
         say(format!(

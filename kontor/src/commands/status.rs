@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use kontor_eventstore::read::head;
 use kontor_eventstore::{checkpoints, dead_letters};
+use kontor_fulfilment::notifications;
 
 use crate::runtime::Runtime;
 use crate::terminal::say;
 
-/// Prints the head of the log, every consumer's position and lag, and what waits.
+/// Prints the head of the log, every consumer's position and lag, what is still to be told to customers, and
+/// what waits.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -34,6 +36,11 @@ pub async fn status(runtime: &Runtime) -> Result<ExitCode> {
             "redis          does not answer ({error}); reads come from Postgres"
         )),
     }
+    let told = notifications::counts(runtime.pool()).await?;
+    say(format!(
+        "notifications  waiting {} dead {}",
+        told.waiting, told.dead
+    ));
     let letters = dead_letters::list(runtime.pool()).await?;
     say(format!("dead letters   {}", letters.len()));
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@
 //! `KONTOR_CRASH_AT` makes it die at a point, as by `kill -9`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use kontor::runtime::Runtime;
 use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey};
+use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_tests::examples::gbp;
 
 /// Commands a writer has under way.
@@ -45,7 +47,7 @@ async fn play() -> Result<()> {
         .collect::<Vec<_>>()
         .as_slice()
     {
-        ["work"] => work(&runtime).await?,
+        ["work"] => work(&runtime, variable("KONTOR_OUTBOX")?.into()).await?,
         ["write", seed, count, shared] => {
             write(&runtime, seed.parse()?, count.parse()?, shared.parse()?).await?;
         }
@@ -55,8 +57,9 @@ async fn play() -> Result<()> {
     Ok(())
 }
 
-async fn work(runtime: &Runtime) -> Result<()> {
+async fn work(runtime: &Runtime, outbox: PathBuf) -> Result<()> {
     runtime.spawn_workers();
+    runtime.spawn_senders(NotificationsConfig::to_outbox(outbox).open()?);
     say("ready")?;
     // The test holds the other end, so this ends with it.
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;

@@ -15,6 +15,7 @@ use kontor_tests::examples::reason;
 use kontor_tests::{Item, Opening, Shop, eventually};
 
 use crate::HELPER;
+use crate::notifications::all_is_told_once;
 
 /// The signal of `abort`, which is how a crash point dies.
 const SIGABRT: i32 = 6;
@@ -40,6 +41,9 @@ points! {
     the_process_dies_between_reserving_and_deciding: "process.reserved",
     the_process_dies_behind_its_decision: "process.decided",
     the_process_dies_behind_what_it_told_the_products: "process.told",
+    a_sender_dies_before_it_sends: "notifications.taken",
+    a_sender_dies_between_sending_and_writing_it_down: "notifications.delivered",
+    a_sender_dies_behind_what_it_wrote_down: "notifications.settled",
 }
 
 #[test]
@@ -104,6 +108,7 @@ async fn dies_and_is_replaced(point: &str) {
     heir.views_are_true().await;
     assert_eq!(heir.dead_letters().await, []);
     once_only(&shop).await;
+    all_is_told_once(&heir).await;
     heir.close().await;
     shop.finish().await;
 }

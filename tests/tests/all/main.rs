@@ -27,6 +27,7 @@ mod keys;
 mod loading;
 mod log;
 mod mirrors;
+mod notifications;
 mod offers;
 mod orders;
 mod outage;

@@ -44,6 +44,8 @@ async fn a_row_is_what_the_events_say() {
         updated_at: noon(),
         version: 1,
         position: 1,
+        by_email: true,
+        by_sms: false,
     };
     assert!(row(&shop, id).await == registered);
 
@@ -56,6 +58,10 @@ async fn a_row_is_what_the_events_say() {
         },
         UserCommand::ChangeEmail {
             email: "other@example.com".parse::<Email>().unwrap().into(),
+        },
+        UserCommand::ChooseChannels {
+            email: false,
+            sms: true,
         },
         UserCommand::ChangePassword {
             password_hash: "$argon2id$x".parse().unwrap(),
@@ -77,8 +83,10 @@ async fn a_row_is_what_the_events_say() {
         roles: vec!["CUSTOMER".to_owned(), "STAFF".to_owned()],
         active: false,
         updated_at: later,
-        version: 8,
-        position: 8,
+        version: 9,
+        position: 9,
+        by_email: false,
+        by_sms: true,
         ..registered
     };
     assert!(row(&shop, id).await == closed);
@@ -100,8 +108,8 @@ async fn a_row_is_what_the_events_say() {
             == UserRow {
                 active: true,
                 phone: None,
-                version: 10,
-                position: 10,
+                version: 11,
+                position: 11,
                 ..closed
             }
     );

@@ -6,9 +6,13 @@ use kontor_domain::{
 };
 use kontor_eventstore::Outcome;
 
-use super::inputs::{ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, RegisterUserInput};
+use super::inputs::{
+    ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, ChooseNotificationChannelsInput,
+    RegisterUserInput,
+};
 use super::payload::{
-    ChangeEmailError, ChangePasswordError, ChangeProfileError, RegisterUserError, UserPayload,
+    ChangeEmailError, ChangePasswordError, ChangeProfileError, ChooseNotificationChannelsError,
+    RegisterUserError, UserPayload,
 };
 use crate::graphql::access::logged_in;
 use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key_reused};
@@ -40,6 +44,17 @@ impl AccountMutations {
     ) -> Result<UserPayload<ChangeProfileError>> {
         let id = logged_in(ctx)?.user_id;
         UserPayload::of(ctx, change_profile(ctx, id, input).await)
+    }
+
+    /// Chooses how you are told what happens to you and your orders. For everybody who is logged in.
+    async fn choose_notification_channels(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The channels you want; all others are silent.")]
+        input: ChooseNotificationChannelsInput,
+    ) -> Result<UserPayload<ChooseNotificationChannelsError>> {
+        let id = logged_in(ctx)?.user_id;
+        UserPayload::of(ctx, choose_notification_channels(ctx, id, input).await)
     }
 
     /// Moves your account to another e-mail address. For everybody who is logged in.
@@ -108,6 +123,28 @@ async fn change_profile(ctx: &Context<'_>, id: UserId, input: ChangeProfileInput
         command: UserCommand::ChangeProfile {
             name: Personal::new(name),
             phone: phone.map(Personal::new),
+        },
+        context: context.expecting(expected(input.expected_version)),
+        key: input.idempotency_key,
+    };
+    execute(ctx, ready).await
+}
+
+async fn choose_notification_channels(
+    ctx: &Context<'_>,
+    id: UserId,
+    input: ChooseNotificationChannelsInput,
+) -> Attempt {
+    let mut check = Check::default();
+    let context = check.context(ctx, "chooseNotificationChannels", &input, &input.idempotency_key);
+    let Some(context) = context else {
+        return Err(check.refusal());
+    };
+    let ready = Ready::<Aggregate> {
+        id,
+        command: UserCommand::ChooseChannels {
+            email: input.email,
+            sms: input.sms,
         },
         context: context.expecting(expected(input.expected_version)),
         key: input.idempotency_key,

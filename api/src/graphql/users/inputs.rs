@@ -56,6 +56,13 @@ own_account! {
         /// The new telephone number: 3 to 32 digits, `+`, `-`, spaces and parentheses. Left out, there is none from now on.
         phone: Option<String>,
     }
+    /// What `chooseNotificationChannels` takes.
+    ChooseNotificationChannelsInput {
+        /// Whether you want to be told by e-mail what happens to you and your orders.
+        email: bool,
+        /// Whether you want to be told by SMS. Nothing is sent there while your account has no telephone number.
+        sms: bool,
+    }
     /// What `changeEmail` takes.
     ChangeEmailInput {
         /// The new e-mail address: 3 to 254 characters with one `@`. Must be free, without regard to case.

@@ -14,6 +14,9 @@ refusals! {
     RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken;
     /// Why `changeProfile` did nothing.
     ChangeProfileError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
+    /// Why `chooseNotificationChannels` did nothing.
+    ChooseNotificationChannelsError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
+        AccountDeactivated;
     /// Why `changeEmail` did nothing.
     ChangeEmailError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated,
         EmailTaken;
@@ -54,6 +57,10 @@ pub(crate) struct UserPayload<E>(Answer<UserId, E>);
     use_type_description,
     concrete(name = "RegisterUserPayload", params(RegisterUserError)),
     concrete(name = "ChangeProfilePayload", params(ChangeProfileError)),
+    concrete(
+        name = "ChooseNotificationChannelsPayload",
+        params(ChooseNotificationChannelsError)
+    ),
     concrete(name = "ChangeEmailPayload", params(ChangeEmailError)),
     concrete(name = "ChangePasswordPayload", params(ChangePasswordError)),
     concrete(name = "GrantRolePayload", params(GrantRoleError)),

@@ -129,6 +129,23 @@ async fn an_account_changes_its_profile_its_address_and_its_password() {
         (&json!("VERSION_CONFLICT"), &json!(2))
     );
 
+    let channels = "user { channels { email sms } }";
+    let before = somebody
+        .read("{ me { channels { email sms } } }", json!({}))
+        .await;
+    assert_eq!(before["me"]["channels"], json!({ "email": true, "sms": false }));
+    for chosen in [
+        json!({ "email": false, "sms": true }),
+        json!({ "email": true, "sms": true }),
+    ] {
+        let payload = somebody
+            .mutation("chooseNotificationChannels", chosen.clone())
+            .returning(channels)
+            .await
+            .done();
+        assert_eq!(payload["user"]["channels"], chosen);
+    }
+
     let taken = somebody
         .mutation("changeEmail", json!({ "email": "Other@example.com" }))
         .await
@@ -178,6 +195,10 @@ async fn an_account_changes_its_profile_its_address_and_its_password() {
     for (name, input) in [
         ("changeProfile", json!({ "name": "X" })),
         ("changeEmail", json!({ "email": "x@example.com" })),
+        (
+            "chooseNotificationChannels",
+            json!({ "email": true, "sms": true }),
+        ),
         (
             "changePassword",
             json!({ "currentPassword": PASSWORD, "newPassword": PASSWORD }),

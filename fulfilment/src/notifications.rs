@@ -1,0 +1,159 @@
+//! Tells customers what happened to them, by e-mail and SMS.
+//!
+//! A consumer of the log notes what is to be told, in its checkpoint's transaction, once per event and channel. One sender
+//! per channel, under a lease, puts each message together from the log, hands it to a provider outside any transaction, and
+//! then notes that it did. So a provider may get a message twice, under the same id, when a worker dies in between; the
+//! record has it once. Rebuilding views is none of this consumer's business, and sends nothing.
+
+mod amount;
+mod compose;
+mod config;
+mod letter;
+mod occasion;
+mod people;
+mod record;
+mod sender;
+mod transport;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use kontor_domain::{Order, UserId};
+use kontor_eventstore::read::ReadError;
+use kontor_eventstore::{Body, Consumer, Parked, Recorded, Store, StreamKey};
+use sqlx::PgConnection;
+
+pub use config::{ConfigError, MailBy, NotificationsConfig, Post, Secret, SmsBy, outbox_in};
+pub use letter::{Facts, LetterError, MailText, OrderFacts, Templates};
+pub use occasion::{Channel, Occasion, Subject, UnknownChannel, occasion};
+pub use record::{Counts, DeadNotification, NotAnId, NotificationId, counts, dead, retry};
+pub use sender::{lease_of, run};
+pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
+
+use record::News;
+
+/// Orders whose customer is looked up at the same time.
+const CONCURRENCY: usize = 64;
+const NAME: &str = "notifications";
+
+/// The consumer that notes what is to be told.
+pub struct Notifications {
+    store: Store,
+}
+
+/// An event that somebody is to be told of.
+struct Telling<'a> {
+    event: &'a Arc<Recorded>,
+    occasion: &'static str,
+    subject: Subject,
+}
+
+impl Consumer for Notifications {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn handle<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        events: &'a [Arc<Recorded>],
+    ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
+        Box::pin(async move {
+            let (telling, mut parked) = sort(events);
+            let subjects: Vec<Subject> = telling.iter().map(|it| it.subject).collect();
+            let customers: Vec<Result<UserId, ReadError>> = futures::stream::iter(subjects)
+                .map(|subject| self.customer(subject))
+                .buffered(CONCURRENCY)
+                .collect()
+                .await;
+            let mut news = News::default();
+            for (it, customer) in telling.iter().zip(customers) {
+                match customer {
+                    Ok(user_id) => news.push(it, user_id),
+                    Err(error @ ReadError::Undecodable(_)) => {
+                        parked.push(Parked::failed(it.event, error.to_string()));
+                    }
+                    Err(later) => return Err(later.into()),
+                }
+            }
+            if !news.is_empty() {
+                record::note(connection, self.store.incarnation(), &news).await?;
+            }
+            Ok(parked)
+        })
+    }
+}
+
+impl Notifications {
+    /// A consumer that looks customers up in `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    async fn customer(&self, subject: Subject) -> Result<UserId, ReadError> {
+        match subject {
+            Subject::User(id) => Ok(id),
+            Subject::Order(id) => {
+                let customer = self.store.recall(id, |order: &Order| order.customer_id()).await?;
+                customer.ok_or_else(|| ReadError::Undecodable(format!("{id} was never placed")))
+            }
+        }
+    }
+}
+
+/// Finds what is to be told. What cannot be read is parked, with what follows it in its stream.
+fn sort(events: &[Arc<Recorded>]) -> (Vec<Telling<'_>>, Vec<Parked>) {
+    let (mut telling, mut parked) = (Vec::new(), Vec::new());
+    let mut stuck: HashSet<StreamKey> = HashSet::new();
+    for event in events {
+        if !stuck.is_empty() && stuck.contains(&event.stream()) {
+            parked.push(Parked::waiting(event));
+            continue;
+        }
+        match &event.body {
+            Body::Unreadable(it) if ["user", "order"].contains(&it.aggregate_type.as_str()) => {
+                stuck.insert(event.stream());
+                parked.push(Parked::failed(event, it.error.clone()));
+            }
+            body => {
+                if let Some((subject, occasion)) = occasion(body)
+                    && !is_history(event)
+                {
+                    let occasion = occasion.name();
+                    telling.push(Telling {
+                        event,
+                        occasion,
+                        subject,
+                    });
+                }
+            }
+        }
+    }
+    (telling, parked)
+}
+
+/// Whether the event is history being written down: nobody wants to hear today what happened years ago elsewhere.
+fn is_history(event: &Recorded) -> bool {
+    event
+        .metadata()
+        .is_ok_and(|metadata| metadata.backdated.is_some())
+}
+
+impl News {
+    fn push(&mut self, it: &Telling<'_>, user_id: UserId) {
+        self.positions.push(it.event.position.cast_signed());
+        self.occasions.push(it.occasion);
+        self.user_ids.push(user_id.to_string());
+        self.order_ids.push(match it.subject {
+            Subject::User(_) => None,
+            Subject::Order(id) => Some(id.to_string()),
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+}

@@ -1,0 +1,162 @@
+//! Puts a message together: who, what, and in which words.
+
+use std::sync::Arc;
+
+use kontor_domain::{Money, Order, OrderId, OrderItem};
+use kontor_eventstore::read::{ReadError, read};
+use kontor_eventstore::{Body, Clock, Recorded, Store};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{Address, Message};
+
+use super::config::Post;
+use super::letter::{Facts, LetterError, OrderFacts};
+use super::occasion::{Channel, Subject, occasion};
+use super::people::Person;
+use super::record::{Due, Verdict};
+use super::transport::{Mail, Sms};
+
+const NO_PHONE: &str = "the account has no phone number";
+
+/// Writes the messages of one channel.
+pub(super) struct Composer {
+    pub(super) store: Store,
+    pub(super) post: Arc<Post>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) channel: Channel,
+}
+
+/// What is to become of a notification, before anybody outside is asked.
+pub(super) enum Composed {
+    Mail(Box<Mail>),
+    Sms(Sms),
+    /// Nothing is sent.
+    Settled(Verdict),
+    /// This process has not heard of the event yet.
+    NotYet,
+}
+
+/// Why a message cannot be put together, now or ever. Names nobody.
+#[derive(Debug, thiserror::Error)]
+enum ComposeError {
+    #[error("the e-mail address is none that mail can be sent to")]
+    Address,
+    #[error(transparent)]
+    Letter(#[from] LetterError),
+    #[error("the mail cannot be put together: {0}")]
+    Mail(#[from] lettre::error::Error),
+}
+
+impl Composer {
+    /// Puts a message together from what the log says now.
+    ///
+    /// # Errors
+    /// When Postgres is not there; nothing is to be written down then.
+    pub(super) async fn compose(&self, due: &Due, person: Option<&Person>) -> Result<Composed, ReadError> {
+        let dead = |why: &str| Ok(Composed::Settled(Verdict::Dead(why.to_owned())));
+        let skipped = |why| Ok(Composed::Settled(Verdict::Skipped(why)));
+        let Some(person) = person else {
+            return dead("the account cannot be read");
+        };
+        if !self.channel.is_among(person.channels) {
+            return skipped("the customer does not want it here");
+        }
+        if self.channel == Channel::Sms && person.phone.is_none() {
+            return skipped(NO_PHONE);
+        }
+        let position = due.position.unsigned_abs();
+        let Some(event) = self.event(position).await? else {
+            return Ok(Composed::NotYet);
+        };
+        let Some((subject, occasion)) = occasion(&event.body) else {
+            return dead("the event cannot be read, or is told to nobody");
+        };
+        let order = match self.order(subject).await {
+            Ok(order) => order,
+            Err(ReadError::Undecodable(_)) => return dead("the order cannot be read"),
+            Err(error) => return Err(error),
+        };
+        let facts = Facts {
+            shop: self.post.shop(),
+            name: &person.name,
+            occasion,
+            order: order.as_ref().map(|(id, items, total)| OrderFacts {
+                id: *id,
+                items,
+                total: *total,
+            }),
+        };
+        Ok(self
+            .write(due, person, &facts)
+            .unwrap_or_else(|error| Composed::Settled(Verdict::Dead(error.to_string()))))
+    }
+
+    /// The event at a position; `None` if this process has not heard of it yet.
+    async fn event(&self, position: u64) -> Result<Option<Arc<Recorded>>, ReadError> {
+        let before = position.saturating_sub(1);
+        let is_it = |event: &Arc<Recorded>| event.position == position;
+        let event = self.store.after(before, 1).await?.into_iter().find(is_it);
+        match event {
+            // Remembered as it was before it was mended, perhaps.
+            Some(event) if matches!(event.body, Body::Unreadable(_)) => {
+                let again = read(self.store.pool(), before, 1).await?;
+                Ok(again.into_iter().map(Arc::new).find(is_it))
+            }
+            event => Ok(event),
+        }
+    }
+
+    /// Items and total of the order, neither of which ever changes.
+    async fn order(&self, subject: Subject) -> Result<Option<(OrderId, Vec<OrderItem>, Money)>, ReadError> {
+        let Subject::Order(id) = subject else {
+            return Ok(None);
+        };
+        let look = |order: &Order| order.total().map(|total| (id, order.items().to_vec(), total));
+        self.store.recall(id, look).await
+    }
+
+    fn write(&self, due: &Due, person: &Person, facts: &Facts<'_>) -> Result<Composed, ComposeError> {
+        let position = due.position.unsigned_abs();
+        match (self.channel, &person.phone) {
+            (Channel::Email, _) => Ok(Composed::Mail(Box::new(Mail {
+                position,
+                message: self.mail(due, person, facts)?,
+            }))),
+            (Channel::Sms, Some(phone)) => Ok(Composed::Sms(Sms {
+                position,
+                message_id: due.message_id.clone(),
+                to: phone.clone(),
+                text: self.post.templates.sms(facts)?.into(),
+            })),
+            (Channel::Sms, None) => Ok(Composed::Settled(Verdict::Skipped(NO_PHONE))),
+        }
+    }
+
+    fn mail(&self, due: &Due, person: &Person, facts: &Facts<'_>) -> Result<Message, ComposeError> {
+        let words = self.post.templates.mail(facts)?;
+        let address: Address = person
+            .email
+            .reveal()
+            .as_str()
+            .parse()
+            .map_err(|_| ComposeError::Address)?;
+        let name = person.name.reveal().as_str().to_owned();
+        let message = Message::builder()
+            .message_id(Some(format!(
+                "<{}@{}>",
+                due.message_id,
+                self.post.from.email.domain()
+            )))
+            .date(self.clock.now().into())
+            .from(self.post.from.clone())
+            .to(Mailbox::new(Some(name), address))
+            .subject(words.subject)
+            // RFC 3834: nobody's "I am on holiday" comes back.
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ))
+            .multipart(MultiPart::alternative_plain_html(words.text, words.html))?;
+        Ok(message)
+    }
+}

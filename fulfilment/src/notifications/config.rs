@@ -1,0 +1,258 @@
+//! How notifications are sent, as the operator says it, and what is made of that.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+use lettre::transport::smtp::authentication::Credentials;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+
+use super::letter::{LetterError, Templates};
+use super::transport::{Encryption, HttpSms, MailOutbox, MailTransport, SmsOutbox, SmsTransport, Smtp};
+
+/// Text that is not to be printed: an address with a password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Who carries mails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailBy {
+    /// Nobody: they are put into the outbox.
+    Outbox,
+    /// A mail server: `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. `smtp` is plain unless
+    /// `?tls=required` (STARTTLS or nothing) or `?tls=opportunistic` is added. Ports if none is given: 587, and 465.
+    Smtp(Secret),
+}
+
+/// Who carries SMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SmsBy {
+    /// Nobody: they are put into the outbox.
+    Outbox,
+    /// A provider with Twilio's HTTP form interface.
+    Http {
+        /// `https://account:token@host`.
+        url: Secret,
+        /// The number or name they come from.
+        from: String,
+    },
+}
+
+/// How notifications are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotificationsConfig {
+    /// Who carries mails.
+    pub mail: MailBy,
+    /// Whom they come from: `Name <address>`. The name is also what the shop calls itself.
+    pub mail_from: String,
+    /// Who carries SMS.
+    pub sms: SmsBy,
+    /// The folder for what nobody carries.
+    pub outbox: PathBuf,
+    /// How often a message is tried before it is given up; at least once.
+    pub attempts: u32,
+    /// How long a provider may take over one message.
+    pub time_limit: Duration,
+    /// How long to wait after the first failure; twice as long after each one more, up to [`Self::longest_pause`].
+    pub first_pause: Duration,
+    /// The longest wait between two tries.
+    pub longest_pause: Duration,
+    /// How many messages of one channel are under way at the same time.
+    pub concurrency: usize,
+}
+
+impl NotificationsConfig {
+    /// Whom mails come from if nobody says otherwise. They do not leave the house then.
+    pub const MAIL_FROM: &'static str = "Kontor <kontor@example.com>";
+
+    /// Everything into a folder, and the usual patience: eight tries within about an hour.
+    #[must_use]
+    pub fn to_outbox(outbox: PathBuf) -> Self {
+        Self {
+            mail: MailBy::Outbox,
+            mail_from: Self::MAIL_FROM.to_owned(),
+            sms: SmsBy::Outbox,
+            outbox,
+            attempts: 8,
+            time_limit: Duration::from_secs(30),
+            first_pause: Duration::from_secs(30),
+            longest_pause: Duration::from_secs(3_600),
+            concurrency: 16,
+        }
+    }
+
+    /// Makes ready what it says. Talks to nobody yet.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn open(&self) -> Result<Post, ConfigError> {
+        let from: Mailbox = self.mail_from.parse().map_err(|_| ConfigError::MailFrom)?;
+        let folder = |error| ConfigError::Outbox {
+            folder: self.outbox.clone(),
+            error,
+        };
+        Ok(Post {
+            mail: match &self.mail {
+                MailBy::Outbox => Arc::new(MailOutbox::open(&self.outbox).map_err(folder)?),
+                MailBy::Smtp(url) => Arc::new(smtp(&url.0)?),
+            },
+            sms: match &self.sms {
+                SmsBy::Outbox => Arc::new(SmsOutbox::open(&self.outbox).map_err(folder)?),
+                SmsBy::Http { url, from } => Arc::new(sms(&url.0, from.clone())?),
+            },
+            templates: Templates::new()?,
+            from,
+            attempts: self.attempts.max(1),
+            time_limit: self.time_limit,
+            first_pause: self.first_pause,
+            longest_pause: self.longest_pause,
+            concurrency: self.concurrency.max(1),
+        })
+    }
+}
+
+/// Why notifications cannot be sent as the operator says. Names no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a sender.
+    #[error("KONTOR_MAIL_FROM is not a sender; write it as: Name <address@example.com>")]
+    MailFrom,
+    /// Not a mail server.
+    #[error(
+        "KONTOR_SMTP_URL is not a mail server's; write it as smtp://user:password@host:port?tls=required or smtps://…, \
+         with what is not a letter or digit in user and password percent-encoded"
+    )]
+    SmtpUrl,
+    /// Not an SMS provider.
+    #[error("KONTOR_SMS_URL is not an SMS provider's; write it as https://account:token@host")]
+    SmsUrl,
+    /// The machine gives no HTTP client.
+    #[error("no HTTP client can be had: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The outbox cannot be made.
+    #[error("the outbox {} cannot be made: {error}", folder.display())]
+    Outbox {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A template is broken.
+    #[error(transparent)]
+    Letter(#[from] LetterError),
+}
+
+/// What sends: templates, ways out, and how much patience to have with them.
+pub struct Post {
+    pub(super) mail: Arc<dyn MailTransport>,
+    pub(super) sms: Arc<dyn SmsTransport>,
+    pub(super) templates: Templates,
+    pub(super) from: Mailbox,
+    pub(super) attempts: u32,
+    pub(super) time_limit: Duration,
+    pub(super) first_pause: Duration,
+    pub(super) longest_pause: Duration,
+    pub(super) concurrency: usize,
+}
+
+impl Post {
+    /// What the shop calls itself.
+    pub(super) fn shop(&self) -> &str {
+        self.from.name.as_deref().unwrap_or("Kontor")
+    }
+
+    /// The pause after so many failures, before jitter.
+    pub(super) fn pause(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.first_pause
+            .saturating_mul(1 << doublings)
+            .min(self.longest_pause)
+    }
+}
+
+fn smtp(url: &str) -> Result<Smtp, ConfigError> {
+    let bad = |_| ConfigError::SmtpUrl;
+    let url = Url::parse(url).map_err(|_| ConfigError::SmtpUrl)?;
+    let options: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (&**k, &**v)).collect();
+    let (encryption, usual_port) = match (url.scheme(), options.as_slice()) {
+        ("smtps", []) => (Encryption::Tls, 465),
+        ("smtp", []) => (Encryption::None, 587),
+        ("smtp", [("tls", "required")]) => (Encryption::StartTls, 587),
+        ("smtp", [("tls", "opportunistic")]) => (Encryption::Offered, 587),
+        _ => return Err(ConfigError::SmtpUrl),
+    };
+    let decoded = |text| {
+        percent_decode_str(text)
+            .decode_utf8()
+            .map(String::from)
+            .map_err(bad)
+    };
+    let login = match (url.username(), url.password()) {
+        ("", None) => None,
+        (user, Some(password)) => Some(Credentials::new(decoded(user)?, decoded(password)?)),
+        (_, None) => return Err(ConfigError::SmtpUrl),
+    };
+    Ok(Smtp {
+        host: url.host_str().ok_or(ConfigError::SmtpUrl)?.to_owned(),
+        port: url.port().unwrap_or(usual_port),
+        encryption,
+        login,
+        idle: Mutex::default(),
+    })
+}
+
+fn sms(url: &str, from: String) -> Result<HttpSms, ConfigError> {
+    let mut url = Url::parse(url).map_err(|_| ConfigError::SmsUrl)?;
+    let bad = |_| ConfigError::SmsUrl;
+    let decoded = |text| {
+        percent_decode_str(text)
+            .decode_utf8()
+            .map(String::from)
+            .map_err(bad)
+    };
+    let (account, token) = (
+        decoded(url.username())?,
+        decoded(url.password().unwrap_or_default())?,
+    );
+    if account.is_empty() || token.is_empty() || !["http", "https"].contains(&url.scheme()) {
+        return Err(ConfigError::SmsUrl);
+    }
+    url.set_username("").map_err(|()| ConfigError::SmsUrl)?;
+    url.set_password(None).map_err(|()| ConfigError::SmsUrl)?;
+    url.path_segments_mut()
+        .map_err(|()| ConfigError::SmsUrl)?
+        .pop_if_empty()
+        .extend(["2010-04-01", "Accounts", &account, "Messages.json"]);
+    Ok(HttpSms::new(url, account, token, from)?)
+}
+
+/// The outbox of a shop whose data is in `data`.
+#[must_use]
+pub fn outbox_in(data: &Path) -> PathBuf {
+    data.join("outbox")
+}
+
+#[cfg(test)]
+mod tests;

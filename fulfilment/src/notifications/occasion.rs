@@ -1,0 +1,175 @@
+//! What customers are told of, and how.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kontor_domain::{
+    Carrier, Channels, Money, OrderEvent, OrderId, RefusedItem, TrackingNumber, UserEvent, UserId,
+};
+use kontor_eventstore::Body;
+
+/// A way to reach a customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// By e-mail.
+    Email,
+    /// By SMS.
+    Sms,
+}
+
+impl Channel {
+    /// Every channel.
+    pub const ALL: [Self; 2] = [Self::Email, Self::Sms];
+
+    /// How it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "EMAIL",
+            Self::Sms => "SMS",
+        }
+    }
+
+    /// Whether a customer with this choice is told things here.
+    #[must_use]
+    pub const fn is_among(self, chosen: Channels) -> bool {
+        match self {
+            Self::Email => chosen.email,
+            Self::Sms => chosen.sms,
+        }
+    }
+}
+
+/// As an operator types it.
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email => "email",
+            Self::Sms => "sms",
+        })
+    }
+}
+
+/// No channel has this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such channel; there are: email, sms")]
+pub struct UnknownChannel;
+
+impl FromStr for Channel {
+    type Err = UnknownChannel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChannel> {
+        Self::ALL
+            .into_iter()
+            .find(|channel| channel.as_str().eq_ignore_ascii_case(text))
+            .ok_or(UnknownChannel)
+    }
+}
+
+/// Something a customer is told of, with what the event itself says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion<'a> {
+    /// The account was opened.
+    Registered,
+    /// Everything is reserved.
+    OrderConfirmed,
+    /// Something was not to be had.
+    OrderRejected {
+        /// What, and why.
+        refused: &'a [RefusedItem],
+    },
+    /// The money will not come.
+    PaymentFailed {
+        /// Why, in words for the customer.
+        reason: &'a str,
+    },
+    /// The customer must do something before the money comes.
+    PaymentNeedsAction {
+        /// Where.
+        url: &'a str,
+    },
+    /// The parcel left the house.
+    OrderShipped {
+        /// What the carrier calls it.
+        tracking_number: &'a TrackingNumber,
+        /// Who carries it.
+        carrier: Option<&'a Carrier>,
+    },
+    /// The parcel arrived.
+    OrderDelivered,
+    /// The order was called off.
+    OrderCancelled {
+        /// Why.
+        reason: &'a str,
+    },
+    /// Money is paid back.
+    OrderRefunded {
+        /// How much now.
+        refund: Money,
+        /// How much so far, this time included.
+        refunded: Money,
+    },
+}
+
+impl Occasion<'_> {
+    /// How it is stored and shown.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Registered => "REGISTERED",
+            Self::OrderConfirmed => "ORDER_CONFIRMED",
+            Self::OrderRejected { .. } => "ORDER_REJECTED",
+            Self::PaymentFailed { .. } => "PAYMENT_FAILED",
+            Self::PaymentNeedsAction { .. } => "PAYMENT_NEEDS_ACTION",
+            Self::OrderShipped { .. } => "ORDER_SHIPPED",
+            Self::OrderDelivered => "ORDER_DELIVERED",
+            Self::OrderCancelled { .. } => "ORDER_CANCELLED",
+            Self::OrderRefunded { .. } => "ORDER_REFUNDED",
+        }
+    }
+}
+
+/// Whom an occasion concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A user, as such.
+    User(UserId),
+    /// The customer of an order.
+    Order(OrderId),
+}
+
+/// What a customer is told of when this has happened; nothing for most events.
+#[must_use]
+pub fn occasion(body: &Body) -> Option<(Subject, Occasion<'_>)> {
+    match body {
+        Body::User(id, UserEvent::Registered { .. }) => Some((Subject::User(*id), Occasion::Registered)),
+        Body::Order(id, event) => of_order(event).map(|occasion| (Subject::Order(*id), occasion)),
+        _ => None,
+    }
+}
+
+fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
+    Some(match event {
+        OrderEvent::Confirmed { .. } => Occasion::OrderConfirmed,
+        OrderEvent::Rejected { refused, .. } => Occasion::OrderRejected { refused },
+        OrderEvent::Shipped {
+            tracking_number,
+            carrier,
+        } => Occasion::OrderShipped {
+            tracking_number,
+            carrier: carrier.as_ref(),
+        },
+        OrderEvent::Delivered {} => Occasion::OrderDelivered,
+        OrderEvent::Cancelled { reason, .. } => Occasion::OrderCancelled {
+            reason: reason.as_str(),
+        },
+        // Goods that come back for nothing are no news to whoever sent them.
+        OrderEvent::ItemsReturned { refund, refunded, .. } if refund.amount_minor() > 0 => {
+            Occasion::OrderRefunded {
+                refund: *refund,
+                refunded: *refunded,
+            }
+        }
+        OrderEvent::Placed { .. } | OrderEvent::ItemsReturned { .. } => return None,
+    })
+}

@@ -1,0 +1,56 @@
+//! The ways out of the house.
+
+use futures::future::BoxFuture;
+use kontor_domain::{Personal, Phone};
+
+mod http;
+mod outbox;
+mod smtp;
+
+pub(super) use http::HttpSms;
+pub(super) use outbox::{MailOutbox, SmsOutbox};
+pub(super) use smtp::{Encryption, Smtp};
+
+/// Why a provider did not take a message. Says codes and our own words: what a provider says may name people, and this is
+/// kept and logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// It passes: nobody answers, or the provider says that it cannot at the moment.
+    #[error("{0}")]
+    Transient(String),
+    /// It does not: the provider will not take this message, ever.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// A mail, ready to go.
+pub struct Mail {
+    /// Of the event it tells of.
+    pub position: u64,
+    /// With all its headers.
+    pub message: lettre::Message,
+}
+
+/// An SMS, ready to go.
+pub struct Sms {
+    /// Of the event it tells of.
+    pub position: u64,
+    /// The same for every try, so that a provider can tell a repeat.
+    pub message_id: String,
+    /// Where it goes.
+    pub to: Personal<Phone>,
+    /// What it says.
+    pub text: Personal<String>,
+}
+
+/// Hands mails to somebody.
+pub trait MailTransport: Send + Sync {
+    /// Returns when the mail is in the other's hands. May be dropped at any time; the mail may have gone out then.
+    fn send<'a>(&'a self, mail: &'a Mail) -> BoxFuture<'a, Result<(), DeliveryError>>;
+}
+
+/// Hands SMS to somebody.
+pub trait SmsTransport: Send + Sync {
+    /// Returns when the SMS is in the other's hands. May be dropped at any time; the SMS may have gone out then.
+    fn send<'a>(&'a self, sms: &'a Sms) -> BoxFuture<'a, Result<(), DeliveryError>>;
+}
