@@ -22,11 +22,20 @@ CREATE INDEX ON notifications (position, channel) WHERE state = 'DEAD';
 COMMENT ON TABLE notifications IS 'one message to a customer, about one event, on one channel';
 COMMENT ON COLUMN notifications.position IS 'of the event it tells of';
 COMMENT ON COLUMN notifications.message_id IS 'follows from log, position and channel, so that whoever gets a message twice can tell';
-COMMENT ON COLUMN notifications.state IS 'SKIPPED: the customer did not want it, or cannot be reached there';
+COMMENT ON COLUMN notifications.state IS 'SKIPPED: the customer does not want it any more, or cannot be reached there';
 COMMENT ON COLUMN notifications.due_at IS 'when it is tried next, by the clock of the database';
 COMMENT ON COLUMN notifications.last_error IS 'why it was not sent: codes and our own words, never a text of the provider';
 
--- Where customers want to be told, for the view of users. Until now nobody could choose, so the defaults are what the log says.
+-- Where customers want to be told, as far as the consumer has read; who never chose is not here. Its own, because the
+-- view of users may be behind it.
+CREATE TABLE notification_choices
+(
+    user_id  text    PRIMARY KEY,
+    by_email boolean NOT NULL,
+    by_sms   boolean NOT NULL
+);
+
+-- The same for the view of users. Until now nobody could choose, so the defaults are what the log says.
 ALTER TABLE users
     ADD COLUMN by_email boolean NOT NULL DEFAULT true,
     ADD COLUMN by_sms   boolean NOT NULL DEFAULT false;

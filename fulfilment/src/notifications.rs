@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use kontor_domain::{Order, UserId};
+use kontor_domain::{Channels, Order, UserEvent, UserId};
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Body, Consumer, Parked, Recorded, Store, StreamKey};
 use sqlx::PgConnection;
@@ -61,6 +61,12 @@ impl Consumer for Notifications {
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
         Box::pin(async move {
+            // First, so that what is noted below goes where it is wanted by now.
+            for event in events {
+                if let Body::User(id, UserEvent::ChannelsChosen { email, sms }) = event.body {
+                    record::choose(connection, id, Channels { email, sms }).await?;
+                }
+            }
             let (telling, mut parked) = sort(events);
             let subjects: Vec<Subject> = telling.iter().map(|it| it.subject).collect();
             let customers: Vec<Result<UserId, ReadError>> = futures::stream::iter(subjects)
@@ -78,9 +84,7 @@ impl Consumer for Notifications {
                     Err(later) => return Err(later.into()),
                 }
             }
-            if !news.is_empty() {
-                record::note(connection, self.store.incarnation(), &news).await?;
-            }
+            record::note(connection, self.store.incarnation(), &news).await?;
             Ok(parked)
         })
     }
@@ -151,9 +155,5 @@ impl News {
             Subject::User(_) => None,
             Subject::Order(id) => Some(id.to_string()),
         });
-    }
-
-    fn is_empty(&self) -> bool {
-        self.positions.is_empty()
     }
 }

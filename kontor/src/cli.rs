@@ -172,6 +172,9 @@ struct NotificationsOptions {
     /// How many seconds a provider may take over one message.
     #[arg(long, env = "KONTOR_NOTIFICATION_TIME_LIMIT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     notification_time_limit: u64,
+    /// How many mails, and how many SMS, are sent in a second at most.
+    #[arg(long, env = "KONTOR_NOTIFICATION_RATE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    notification_rate: u32,
 }
 
 impl RunOptions {
@@ -193,6 +196,7 @@ impl RunOptions {
             },
             attempts: typed.notification_attempts,
             time_limit: Duration::from_secs(typed.notification_time_limit),
+            rate: typed.notification_rate,
             ..usual
         }
     }

@@ -80,6 +80,9 @@ pub struct NotificationsConfig {
     pub longest_pause: Duration,
     /// How many messages of one channel are under way at the same time.
     pub concurrency: usize,
+    /// How many messages of one channel are sent in a second at most: providers turn away who is faster, and after a rush
+    /// there is more to do than to write letters.
+    pub rate: u32,
 }
 
 impl NotificationsConfig {
@@ -99,6 +102,7 @@ impl NotificationsConfig {
             first_pause: Duration::from_secs(30),
             longest_pause: Duration::from_secs(3_600),
             concurrency: 16,
+            rate: 100,
         }
     }
 
@@ -128,6 +132,7 @@ impl NotificationsConfig {
             first_pause: self.first_pause,
             longest_pause: self.longest_pause,
             concurrency: self.concurrency.max(1),
+            rate: self.rate.max(1),
         })
     }
 }
@@ -174,6 +179,7 @@ pub struct Post {
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
     pub(super) concurrency: usize,
+    pub(super) rate: u32,
 }
 
 impl Post {

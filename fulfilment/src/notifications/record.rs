@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
 use sqlx::{PgConnection, PgPool};
 
@@ -50,22 +51,47 @@ pub(super) struct News {
     pub(super) order_ids: Vec<Option<String>>,
 }
 
-/// Notes what is to be sent, once per event and channel however often it is noted.
+/// Notes what is to be sent, once per event and channel that the customer has chosen, however often it is noted.
 pub(super) async fn note(connection: &mut PgConnection, log: &str, news: &News) -> Result<(), sqlx::Error> {
-    let channels = Channel::ALL.map(|channel| channel.as_str().to_owned());
+    if news.positions.is_empty() {
+        return Ok(());
+    }
+    let usual = Channels::default();
     sqlx::query!(
         "INSERT INTO notifications (position, channel, occasion, user_id, order_id, message_id)
          SELECT position, channel, occasion, user_id, order_id,
                 position || '.' || lower(channel) || '.' || $6
-         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS news (position, occasion, user_id, order_id),
-              unnest($5::text[]) AS channels (channel)
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS news (position, occasion, user_id, order_id)
+              LEFT JOIN notification_choices USING (user_id)
+              CROSS JOIN LATERAL (VALUES ('EMAIL', coalesce(by_email, $5)), ('SMS', coalesce(by_sms, $7)))
+                                 AS channels (channel, chosen)
+         WHERE chosen
          ON CONFLICT DO NOTHING",
         &news.positions,
         &news.occasions as &[&str],
         &news.user_ids,
         &news.order_ids as &[Option<String>],
-        &channels,
-        log
+        usual.email,
+        log,
+        usual.sms
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes where a customer wants to be told from now on.
+pub(super) async fn choose(
+    connection: &mut PgConnection,
+    user_id: UserId,
+    channels: Channels,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO notification_choices (user_id, by_email, by_sms) VALUES ($1, $2, $3)
+         ON CONFLICT (user_id) DO UPDATE SET by_email = excluded.by_email, by_sms = excluded.by_sms",
+        user_id.to_string(),
+        channels.email,
+        channels.sms
     )
     .execute(connection)
     .await?;

@@ -11,7 +11,7 @@ use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Clock, Worker, crash};
 use metrics::counter;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -22,8 +22,8 @@ use super::people::{self, Person};
 use super::record::{self, Due, NotificationId, Verdict};
 use super::transport::DeliveryError;
 
-/// Notifications taken at once.
-const BATCH: i64 = 256;
+/// Notifications taken at once: a quarter of a second's worth, but no more than this.
+const LARGEST_BATCH: u32 = 256;
 /// Verdicts written at once, if that many are there.
 const TOGETHER: usize = 64;
 /// How often to look for what has become due; what is new is announced.
@@ -74,8 +74,8 @@ struct Sender<'a> {
 
 /// How a round ended.
 enum Round {
-    /// There may be more.
-    Busy,
+    /// There may be more, after so many were handed to the provider.
+    Busy(u32),
     /// Nothing is due.
     Idle,
     /// Somebody else has the lease now.
@@ -87,8 +87,15 @@ impl Sender<'_> {
         let mut noted = self.worker.progress().watch(super::NAME);
         while !stop.is_cancelled() {
             noted.mark_unchanged();
+            let begun = Instant::now();
             let pause = match self.round(&lease, stop).await {
-                Ok(Round::Busy) => continue,
+                Ok(Round::Busy(sent)) => {
+                    let due = begun + Duration::from_secs(1) * sent / self.post.rate;
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep_until(due) => continue,
+                    }
+                }
                 Ok(Round::Idle) => POLL,
                 Ok(Round::Lost) => return,
                 Err(error) => {
@@ -107,7 +114,12 @@ impl Sender<'_> {
     /// Takes what is due and sends it, so many at a time; writes down what came of it as it comes.
     async fn round(&self, lease: &Lease, stop: &CancellationToken) -> Result<Round, ReadError> {
         let pool = self.worker.store().pool();
-        let due = record::due(pool, self.channel, BATCH).await?;
+        let due = record::due(
+            pool,
+            self.channel,
+            (self.post.rate / 4).clamp(1, LARGEST_BATCH).into(),
+        )
+        .await?;
         if due.is_empty() {
             return Ok(Round::Idle);
         }
@@ -120,7 +132,7 @@ impl Sender<'_> {
             .buffer_unordered(self.post.concurrency)
             .ready_chunks(TOGETHER);
         let mut verdicts = pin!(verdicts);
-        let mut settled = 0;
+        let (mut settled, mut sent) = (0, 0);
         while let Some(chunk) = verdicts.next().await {
             let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
             let chunk: Vec<(Due, Verdict)> = chunk.into_iter().flatten().collect();
@@ -136,10 +148,15 @@ impl Sender<'_> {
             }
             for (due, verdict) in &chunk {
                 self.tell(due, verdict);
+                sent += u32::from(!matches!(verdict, Verdict::Skipped(_)));
             }
             settled += chunk.len();
         }
-        Ok(if settled > 0 { Round::Busy } else { Round::Idle })
+        Ok(if settled > 0 {
+            Round::Busy(sent)
+        } else {
+            Round::Idle
+        })
     }
 
     /// One notification: put together and handed over. `None` if it is too early for that.
