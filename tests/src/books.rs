@@ -22,8 +22,10 @@ impl Shop {
     }
 
     /// Proves, by the log, that no order waits, that each confirmed order holds what it needs, that no other holds
-    /// anything, and that nothing is promised that is not there.
+    /// anything, and that nothing is promised that is not there. Waits until everybody has caught up: one view may tell of an
+    /// order before another tells of its stock.
     pub async fn books_balance(&self) {
+        self.caught_up().await;
         let mut holds: BTreeMap<(ProductId, OrderId), Quantity> = BTreeMap::new();
         for row in self.orders().await {
             assert_ne!(row.status, "PENDING", "{} waits for ever", row.id);
