@@ -1,7 +1,7 @@
 # Kontor. `make` lists what there is.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run setup playground check test fmt clippy schema-check sqlx-check compose-check gen bench
+.PHONY: help run setup playground playground-test check test fmt clippy schema-check sqlx-check compose-check gen bench
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -18,9 +18,14 @@ playground: ## build the GraphQL playground, if Node is here
 	@if command -v npm >/dev/null; then $(MAKE) playground/dist/index.html; \
 	else echo "make: no Node here, so no playground (Debian: apt-get install nodejs npm; then make playground)"; fi
 
-playground/dist/index.html: $(wildcard schema.graphql playground/*.json playground/*.mjs playground/src/* playground/examples/*)
+playground/dist/index.html: playground/node_modules/.package-lock.json \
+		$(wildcard schema.graphql playground/*.mjs playground/src/* playground/examples/*)
 	@echo "make: building the playground"
-	@cd playground && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+	@cd playground && node build.mjs
+
+# The list of what is installed, which npm writes last.
+playground/node_modules/.package-lock.json: $(wildcard playground/*.json)
+	@cd playground && npm ci --no-audit --no-fund --loglevel=error
 
 check: fmt clippy ## the quick checks: format and lints
 
@@ -31,8 +36,8 @@ clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
 
 test: ## every check there is; needs nothing running
-	scripts/setup --test
-	$(MAKE) fmt sqlx-check clippy schema-check compose-check
+	scripts/setup --test --browser
+	$(MAKE) fmt sqlx-check clippy schema-check compose-check playground-test
 	scripts/with-servers cargo nextest run --workspace
 
 sqlx-check: # the committed .sqlx/ fits the queries and the migrations
@@ -47,6 +52,13 @@ compose-check: # docker-compose.yml is valid
 	@if command -v docker-compose >/dev/null; then docker-compose config --quiet; \
 	elif docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
 	else echo "make: no docker-compose here, so docker-compose.yml is not checked"; fi
+
+playground-test: # the playground works in a browser
+	@if ! command -v npm >/dev/null; then echo "make: no Node here, so the playground is not tested"; \
+	elif ! command -v chromium >/dev/null; then echo "make: no Chromium here, so the playground is not tested"; \
+	else $(MAKE) playground/dist/index.html && cargo build --quiet -p kontor && \
+	KONTOR="$${CARGO_TARGET_DIR:-target}/debug/kontor" CHROMIUM=$$(command -v chromium) \
+	scripts/with-servers node playground/test/browser.mjs; fi
 
 gen: ## write what is generated and committed: .sqlx/ and schema.graphql
 	scripts/sqlx-metadata
