@@ -65,7 +65,12 @@ impl OrderAction {
     /// What people can do; `None` is the order process's own.
     fn of(action: domain::OrderAction) -> Option<Self> {
         match action {
-            domain::OrderAction::Confirm | domain::OrderAction::Reject => None,
+            domain::OrderAction::Confirm
+            | domain::OrderAction::MarkReserved
+            | domain::OrderAction::Reject
+            | domain::OrderAction::Expire => None,
+            // Staff's, once there are mutations for them.
+            domain::OrderAction::GiveUp | domain::OrderAction::Refund => None,
             domain::OrderAction::Cancel => Some(Self::Cancel),
             domain::OrderAction::Ship => Some(Self::Ship),
             domain::OrderAction::Deliver => Some(Self::Deliver),

@@ -265,6 +265,7 @@ async fn an_order_of_the_past_is_confirmed_in_the_past() {
         customer_id: customer,
         items,
         shipping_address: address(),
+        payment: None,
     };
     let mut context = shop.context();
     context.time = "2010-12-01T08:26:00Z".parse().unwrap();

@@ -1,6 +1,7 @@
 //! What happened to an order.
 
 use async_graphql::{Enum, ID, Interface, SimpleObject};
+use kontor_domain as domain;
 use kontor_projections::orders::{Happening, TimelineEntry as Entry};
 
 use super::OrderStatus;
@@ -40,11 +41,55 @@ macro_rules! entries {
 entries! {
     /// The customer ordered.
     OrderPlacedEntry {}
-    /// Everything was reserved.
+    /// Everything was reserved; the payment is next.
+    OrderReservedEntry {}
+    /// The payment waits for the customer.
+    PaymentActionRequiredEntry {}
+    /// The bank holds the money.
+    PaymentAuthorisedEntry {
+        /// How much is held, in all.
+        amount: Money,
+    }
+    /// The payment was declined.
+    PaymentDeclinedEntry {
+        /// Why.
+        reason: DeclineReason,
+    }
+    /// The money was taken.
+    PaymentCapturedEntry {
+        /// How much was taken, in all.
+        amount: Money,
+    }
+    /// The payment was let go; nothing is held any more.
+    PaymentVoidedEntry {}
+    /// Money went back to the customer.
+    PaymentRefundedEntry {
+        /// How much this time.
+        amount: Money,
+    }
+    /// Money was promised back without items coming back.
+    RefundOrderedEntry {
+        /// How much.
+        amount: Money,
+        /// Why, in the words of whoever promised it.
+        reason: String,
+    }
+    /// Staff said that a step of the payment counts as done.
+    PaymentSettledByHandEntry {
+        /// Which step.
+        step: PaymentStep,
+        /// How much money it was about; null when it let money go.
+        amount: Option<Money>,
+    }
+    /// Everything was reserved, and the money is certain if any was to be paid.
     OrderConfirmedEntry {}
-    /// Something was not to be had; what had been reserved was released.
+    /// It could not be had; what had been reserved was released.
     OrderRejectedEntry {
-        /// What was not to be had, and how much of it there was.
+        /// Why.
+        cause: RejectionCause,
+        /// Why the payment was declined, if that is the cause.
+        decline_reason: Option<DeclineReason>,
+        /// What was not to be had, and how much of it there was; empty for another cause than stock.
         refused_items: Vec<RefusedItem>,
     }
     /// It was called off.
@@ -71,6 +116,93 @@ entries! {
         reason: String,
         /// Whether the pieces went back into stock.
         restocked: bool,
+    }
+}
+
+/// Why an order was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(crate) enum RejectionCause {
+    /// Something was not to be had.
+    Stock,
+    /// The payment was declined.
+    PaymentDeclined,
+    /// It was not paid in time.
+    Expired,
+    /// Staff gave it up.
+    GivenUp,
+}
+
+/// A step of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "kontor_domain::PaymentStep")]
+pub(crate) enum PaymentStep {
+    /// Have the amount held.
+    Authorise,
+    /// Take what is held.
+    Capture,
+    /// Let it go.
+    Void,
+    /// Pay back.
+    Refund,
+}
+
+/// Why a payment was declined, as far as customers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(crate) enum DeclineReason {
+    /// Not enough money or credit.
+    InsufficientFunds,
+    /// The bank said no, and did not say why or would not have it told.
+    CardDeclined,
+    /// The card is past its date.
+    ExpiredCard,
+    /// The security code is wrong.
+    IncorrectCvc,
+    /// The number, the date or the postal code of the card is wrong.
+    IncorrectDetails,
+    /// More, or more often, than the card allows.
+    LimitExceeded,
+    /// The card cannot be used for this: this kind of purchase, this currency, this country.
+    NotSupported,
+    /// The bank wants the customer to prove who they are, and nobody was there to do so.
+    AuthenticationRequired,
+    /// The customer tried to prove who they are, and failed or gave up.
+    AuthenticationFailed,
+    /// The gateway does not know the payment method, or it has been used up.
+    InvalidPaymentMethod,
+    /// Something broke on the way to the bank; another try may succeed.
+    ProcessingError,
+    /// Anything else.
+    Other,
+}
+
+impl From<domain::DeclineReason> for DeclineReason {
+    fn from(reason: domain::DeclineReason) -> Self {
+        use domain::DeclineReason as Reason;
+        match reason.for_customer() {
+            Reason::InsufficientFunds => Self::InsufficientFunds,
+            Reason::CardDeclined | Reason::FraudSuspected | Reason::LostOrStolen => Self::CardDeclined,
+            Reason::ExpiredCard => Self::ExpiredCard,
+            Reason::IncorrectCvc => Self::IncorrectCvc,
+            Reason::IncorrectDetails => Self::IncorrectDetails,
+            Reason::LimitExceeded => Self::LimitExceeded,
+            Reason::NotSupported => Self::NotSupported,
+            Reason::AuthenticationRequired => Self::AuthenticationRequired,
+            Reason::AuthenticationFailed => Self::AuthenticationFailed,
+            Reason::InvalidPaymentMethod => Self::InvalidPaymentMethod,
+            Reason::ProcessingError => Self::ProcessingError,
+            Reason::Other => Self::Other,
+        }
+    }
+}
+
+impl From<&domain::RejectionCause> for RejectionCause {
+    fn from(cause: &domain::RejectionCause) -> Self {
+        match cause {
+            domain::RejectionCause::Stock => Self::Stock,
+            domain::RejectionCause::PaymentDeclined(_) => Self::PaymentDeclined,
+            domain::RejectionCause::Expired => Self::Expired,
+            domain::RejectionCause::GivenUp(_) => Self::GivenUp,
+        }
     }
 }
 
@@ -116,7 +248,77 @@ impl From<&Entry> for TimelineEntry {
         match &entry.what {
             Happening::Placed => OrderPlacedEntry { at, status, position }.into(),
             Happening::Confirmed => OrderConfirmedEntry { at, status, position }.into(),
-            Happening::Rejected { refused } => {
+            Happening::Reserved => OrderReservedEntry { at, status, position }.into(),
+            Happening::PaymentActionRequired => PaymentActionRequiredEntry { at, status, position }.into(),
+            Happening::PaymentAuthorised { amount } => {
+                let amount = (*amount).into();
+                PaymentAuthorisedEntry {
+                    at,
+                    status,
+                    position,
+                    amount,
+                }
+                .into()
+            }
+            Happening::PaymentDeclined { reason } => {
+                let reason = (*reason).into();
+                PaymentDeclinedEntry {
+                    at,
+                    status,
+                    position,
+                    reason,
+                }
+                .into()
+            }
+            Happening::PaymentCaptured { amount } => {
+                let amount = (*amount).into();
+                PaymentCapturedEntry {
+                    at,
+                    status,
+                    position,
+                    amount,
+                }
+                .into()
+            }
+            Happening::PaymentVoided => PaymentVoidedEntry { at, status, position }.into(),
+            Happening::PaymentRefunded { amount } => {
+                let amount = (*amount).into();
+                PaymentRefundedEntry {
+                    at,
+                    status,
+                    position,
+                    amount,
+                }
+                .into()
+            }
+            Happening::RefundOrdered { amount, reason } => {
+                let (amount, reason) = ((*amount).into(), reason.clone());
+                RefundOrderedEntry {
+                    at,
+                    status,
+                    position,
+                    amount,
+                    reason,
+                }
+                .into()
+            }
+            // Why is for staff, who wrote it for each other.
+            Happening::SettledByHand { due, amount, .. } => {
+                let (step, amount) = ((*due).into(), amount.map(Into::into));
+                PaymentSettledByHandEntry {
+                    at,
+                    status,
+                    position,
+                    step,
+                    amount,
+                }
+                .into()
+            }
+            Happening::Rejected { refused, cause } => {
+                let decline_reason = match cause {
+                    domain::RejectionCause::PaymentDeclined(reason) => Some((*reason).into()),
+                    _ => None,
+                };
                 let refused_items = refused
                     .iter()
                     .map(|refused| RefusedItem {
@@ -130,6 +332,8 @@ impl From<&Entry> for TimelineEntry {
                     at,
                     status,
                     position,
+                    cause: cause.into(),
+                    decline_reason,
                     refused_items,
                 }
                 .into()

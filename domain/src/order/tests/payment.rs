@@ -1,0 +1,549 @@
+//! Every row of decision 012's table, and each refusal.
+
+use super::*;
+use crate::payment::{
+    DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
+    PaymentStatus,
+};
+
+pub(super) fn method() -> PaymentMethodToken {
+    "pm_card_visa".parse().unwrap()
+}
+
+pub(super) fn reference() -> PaymentReference {
+    "pi_1".parse().unwrap()
+}
+
+pub(super) fn placed_paid() -> OrderEvent {
+    OrderEvent::Placed {
+        customer_id: user(1),
+        items: two_items(),
+        total: gbp(3500),
+        shipping_address: address(),
+        payment: Some(method()),
+    }
+}
+
+pub(super) fn next_action() -> NextAction {
+    NextAction {
+        kind: NextActionKind::RedirectToUrl,
+        url: Some("https://bank.example/1".into()),
+        client_secret: None,
+    }
+}
+
+pub(super) fn state(status: PaymentStatus, authorised: i64, captured: i64, refunded: i64) -> PaymentState {
+    PaymentState {
+        reference: reference(),
+        status,
+        authorised: gbp(authorised),
+        captured: gbp(captured),
+        refunded: gbp(refunded),
+        next_action: (status == PaymentStatus::RequiresAction).then(next_action),
+    }
+}
+
+pub(super) fn observe(payment: PaymentState) -> OrderCommand {
+    OrderCommand::ObservePayment { payment }
+}
+
+fn seen(status: PaymentStatus) -> OrderCommand {
+    let (authorised, captured) = match status {
+        PaymentStatus::Authorised | PaymentStatus::Voided => (3500, 0),
+        PaymentStatus::Captured => (3500, 3500),
+        _ => (0, 0),
+    };
+    observe(state(status, authorised, captured, 0))
+}
+
+fn action_required() -> OrderEvent {
+    OrderEvent::PaymentActionRequired {
+        reference: reference(),
+        next_action: next_action(),
+    }
+}
+
+fn authorised() -> OrderEvent {
+    OrderEvent::PaymentAuthorised {
+        reference: reference(),
+        amount: gbp(3500),
+    }
+}
+
+fn declined() -> OrderEvent {
+    OrderEvent::PaymentDeclined {
+        reference: reference(),
+        reason: DeclineReason::InsufficientFunds,
+    }
+}
+
+fn captured() -> OrderEvent {
+    OrderEvent::PaymentCaptured {
+        reference: reference(),
+        amount: gbp(3500),
+    }
+}
+
+fn voided() -> OrderEvent {
+    OrderEvent::PaymentVoided {
+        reference: Some(reference()),
+    }
+}
+
+fn paid_back(amount: i64, refunded: i64) -> OrderEvent {
+    OrderEvent::PaymentRefunded {
+        amount: gbp(amount),
+        refunded: gbp(refunded),
+    }
+}
+
+fn refund_ordered(amount: i64, owed: i64) -> OrderEvent {
+    OrderEvent::RefundOrdered {
+        amount: gbp(amount),
+        owed: gbp(owed),
+        reason: reason("late"),
+    }
+}
+
+fn refund(amount: i64) -> OrderCommand {
+    OrderCommand::Refund {
+        amount: gbp(amount),
+        reason: reason("late"),
+    }
+}
+
+fn settle() -> OrderCommand {
+    OrderCommand::SettleByHand {
+        capture: CaptureAt::Shipment,
+        reason: reason("seen at the bank"),
+    }
+}
+
+fn settled(due: PaymentStep, amount: Option<Money>) -> OrderEvent {
+    OrderEvent::SettledByHand {
+        due,
+        amount,
+        reason: reason("seen at the bank"),
+    }
+}
+
+fn rejected_for(cause: RejectionCause) -> OrderEvent {
+    OrderEvent::Rejected {
+        refused: Vec::new(),
+        total: gbp(3500),
+        cause,
+    }
+}
+
+fn expired() -> OrderEvent {
+    rejected_for(RejectionCause::Expired)
+}
+
+pub(super) fn of_every_kind() -> Vec<OrderEvent> {
+    vec![
+        placed_paid(),
+        OrderEvent::Reserved {},
+        action_required(),
+        authorised(),
+        confirmed(),
+        shipped(),
+        captured(),
+        refund_ordered(300, 300),
+        settled(PaymentStep::Refund, Some(gbp(300))),
+        refund_ordered(200, 500),
+        paid_back(200, 500),
+        OrderEvent::PaymentVoided { reference: None },
+        settled(PaymentStep::Void, None),
+        declined(),
+        expired(),
+        rejected_for(RejectionCause::PaymentDeclined(DeclineReason::CardDeclined)),
+        rejected_for(RejectionCause::GivenUp(reason("stuck"))),
+    ]
+}
+
+/// Placed with a payment and reserved, then these.
+fn reserved(further: &[OrderEvent]) -> Vec<OrderEvent> {
+    [&[placed_paid(), OrderEvent::Reserved {}], further].concat()
+}
+
+fn due(further: &[OrderEvent]) -> Option<PaymentDue> {
+    after::<Order>(&reserved(further)).payment_due(CaptureAt::Shipment)
+}
+
+fn authorise_due() -> Option<PaymentDue> {
+    Some(PaymentDue::Authorise {
+        amount: gbp(3500),
+        method: method(),
+    })
+}
+
+fn capture_due() -> Option<PaymentDue> {
+    Some(PaymentDue::Capture {
+        reference: reference(),
+        amount: gbp(3500),
+    })
+}
+
+fn void_due() -> Option<PaymentDue> {
+    Some(PaymentDue::Void {
+        reference: Some(reference()),
+    })
+}
+
+fn refund_due(amount: i64, number: u32) -> Option<PaymentDue> {
+    Some(PaymentDue::Refund {
+        reference: reference(),
+        amount: gbp(amount),
+        number,
+    })
+}
+
+#[test]
+fn what_is_due_is_the_table() {
+    assert_eq!(
+        after::<Order>(&[placed_paid()]).payment_due(CaptureAt::Confirmation),
+        None
+    );
+    assert_eq!(due(&[]), authorise_due());
+    assert_eq!(due(&[action_required()]), None);
+    let paid = [authorised(), confirmed()];
+    assert_eq!(due(&paid), None);
+    let at_confirmation = after::<Order>(&reserved(&paid)).payment_due(CaptureAt::Confirmation);
+    assert_eq!(at_confirmation, capture_due());
+    let on_its_way = [&paid[..], &[shipped()]].concat();
+    assert_eq!(due(&on_its_way), capture_due());
+    let arrived = [&on_its_way[..], &[OrderEvent::Delivered {}]].concat();
+    assert_eq!(due(&arrived), capture_due());
+    let taken = [&on_its_way[..], &[captured()]].concat();
+    assert_eq!(due(&taken), None);
+
+    for end in [expired(), cancelled()] {
+        let perhaps_begun = Some(PaymentDue::Void { reference: None });
+        assert_eq!(due(std::slice::from_ref(&end)), perhaps_begun);
+        assert_eq!(
+            due(&[end.clone(), OrderEvent::PaymentVoided { reference: None }]),
+            None
+        );
+        assert_eq!(due(&[action_required(), end.clone()]), void_due());
+        assert_eq!(due(&[end.clone(), authorised()]), void_due());
+        assert_eq!(due(&[end.clone(), authorised(), voided()]), None);
+        assert_eq!(due(&[end.clone(), declined()]), None);
+        let late_money = [authorised(), captured(), end.clone()];
+        assert_eq!(due(&late_money), refund_due(3500, 0));
+        assert_eq!(
+            due(&[&late_money[..], &[paid_back(500, 500)]].concat()),
+            refund_due(3000, 1)
+        );
+        assert_eq!(due(&[&late_money[..], &[paid_back(3500, 3500)]].concat()), None);
+        // Its stock was never all reserved, so no payment was begun.
+        let early = after::<Order>(&[placed_paid(), end]);
+        assert_eq!(early.payment_due(CaptureAt::Shipment), None);
+    }
+
+    let first = came_back(&[(0, 1, 1)], gbp(1000), gbp(1000));
+    let back = [&arrived[..], &[first]].concat();
+    assert_eq!(
+        due(&back),
+        capture_due(),
+        "what is to be paid back is taken first"
+    );
+    let back = [&back[..], &[captured()]].concat();
+    assert_eq!(due(&back), refund_due(1000, 0));
+    let more = [&back[..], &[paid_back(1000, 1000), refund_ordered(500, 1500)]].concat();
+    assert_eq!(due(&more), refund_due(500, 1));
+    assert_eq!(due(&[&more[..], &[paid_back(500, 1500)]].concat()), None);
+}
+
+#[test]
+fn what_is_reserved_waits_for_its_money_if_it_costs_any() {
+    given(vec![placed_paid()])
+        .when(OrderCommand::MarkReserved)
+        .then_expect_events(vec![OrderEvent::Reserved {}]);
+    given(reserved(&[]))
+        .when(OrderCommand::MarkReserved)
+        .then_expect_events(vec![]);
+    given(vec![placed()])
+        .when(OrderCommand::MarkReserved)
+        .then_expect_events(vec![confirmed()]);
+    for events in [vec![placed_paid()], reserved(&[])] {
+        given(events)
+            .when(OrderCommand::Confirm)
+            .then_expect_error(OrderError::NotPaid);
+    }
+    given(reserved(&[cancelled()]))
+        .when(OrderCommand::MarkReserved)
+        .then_expect_error(OrderError::NotAllowed {
+            status: OrderStatus::Cancelled,
+            action: OrderAction::MarkReserved,
+        });
+    let free = OrderEvent::Placed {
+        customer_id: user(1),
+        items: vec![item(1, gbp(0), 1)],
+        total: gbp(0),
+        shipping_address: address(),
+        payment: Some(method()),
+    };
+    given(vec![free])
+        .when(OrderCommand::MarkReserved)
+        .then_expect_events(vec![OrderEvent::Confirmed {
+            total: gbp(0),
+            pieces: 1,
+        }]);
+}
+
+#[test]
+fn what_is_heard_is_recorded_once_and_decides() {
+    let no_money = RejectionCause::PaymentDeclined(DeclineReason::InsufficientFunds);
+    let decline = PaymentStatus::Declined(DeclineReason::InsufficientFunds);
+    for (events, heard, news) in [
+        (reserved(&[]), PaymentStatus::Processing, vec![]),
+        (
+            reserved(&[]),
+            PaymentStatus::RequiresAction,
+            vec![action_required()],
+        ),
+        (
+            reserved(&[]),
+            PaymentStatus::Authorised,
+            vec![authorised(), confirmed()],
+        ),
+        (
+            reserved(&[]),
+            PaymentStatus::Captured,
+            vec![authorised(), captured(), confirmed()],
+        ),
+        (reserved(&[]), PaymentStatus::Voided, vec![authorised(), voided()]),
+        (
+            reserved(&[]),
+            decline,
+            vec![declined(), rejected_for(no_money.clone())],
+        ),
+        (
+            reserved(&[action_required()]),
+            decline,
+            vec![declined(), rejected_for(no_money)],
+        ),
+        // After the end it is recorded and decides nothing.
+        (
+            reserved(&[expired()]),
+            PaymentStatus::Authorised,
+            vec![authorised()],
+        ),
+        (reserved(&[cancelled()]), decline, vec![declined()]),
+        (
+            reserved(&[cancelled(), OrderEvent::PaymentVoided { reference: None }]),
+            PaymentStatus::Authorised,
+            vec![authorised()],
+        ),
+        // The gateway was faster than the stock's answer.
+        (vec![placed_paid()], PaymentStatus::Authorised, vec![authorised()]),
+    ] {
+        given(events.clone())
+            .when(seen(heard))
+            .then_expect_events(news.clone());
+        given([events, news].concat())
+            .when(seen(heard))
+            .then_expect_events(vec![]);
+    }
+    given(vec![placed_paid(), authorised()])
+        .when(OrderCommand::MarkReserved)
+        .then_expect_events(vec![OrderEvent::Reserved {}, confirmed()]);
+    // Half of the money is not the money.
+    let half = OrderEvent::PaymentAuthorised {
+        reference: reference(),
+        amount: gbp(1750),
+    };
+    given(reserved(&[]))
+        .when(observe(state(PaymentStatus::Authorised, 1750, 0, 0)))
+        .then_expect_events(vec![half]);
+}
+
+#[test]
+fn what_is_stale_changes_nothing() {
+    let decline = PaymentStatus::Declined(DeclineReason::InsufficientFunds);
+    let taken = reserved(&[
+        authorised(),
+        confirmed(),
+        shipped(),
+        captured(),
+        paid_back(500, 500),
+    ]);
+    for stale in [
+        PaymentStatus::Processing,
+        PaymentStatus::RequiresAction,
+        PaymentStatus::Authorised,
+        PaymentStatus::Captured,
+        PaymentStatus::Voided,
+        decline,
+    ] {
+        given(taken.clone()).when(seen(stale)).then_expect_events(vec![]);
+    }
+    given(taken)
+        .when(observe(state(PaymentStatus::Captured, 3500, 1000, 400)))
+        .then_expect_events(vec![]);
+    for stale in [PaymentStatus::Authorised, PaymentStatus::RequiresAction, decline] {
+        given(reserved(&[authorised(), cancelled(), voided()]))
+            .when(seen(stale))
+            .then_expect_events(vec![]);
+    }
+    let waiting: Order = after(&reserved(&[action_required()]));
+    assert_eq!(waiting.payment().unwrap().next_action(), Some(&next_action()));
+    let paid: Order = after(&reserved(&[action_required(), authorised(), confirmed()]));
+    assert_eq!(paid.payment().unwrap().next_action(), None);
+}
+
+#[test]
+fn what_cannot_be_true_of_the_payment_is_refused() {
+    let mut other = state(PaymentStatus::Authorised, 3500, 0, 0);
+    other.reference = "pi_2".parse().unwrap();
+    given(reserved(&[action_required()]))
+        .when(observe(other))
+        .then_expect_error(OrderError::OtherPayment);
+    let mut foreign = state(PaymentStatus::Authorised, 3500, 0, 0);
+    foreign.authorised = money(3500, "EUR");
+    given(reserved(&[]))
+        .when(observe(foreign))
+        .then_expect_error(OrderError::Money(MoneyError::CurrencyMismatch {
+            expected: "EUR".parse().unwrap(),
+            found: "GBP".parse().unwrap(),
+        }));
+    given(reserved(&[]))
+        .when(observe(state(PaymentStatus::Authorised, 3501, 0, 0)))
+        .then_expect_error(OrderError::AuthorisedTooMuch {
+            authorised: gbp(3501),
+            total: gbp(3500),
+        });
+    for wrong in [
+        state(PaymentStatus::Captured, 100, 101, 0),
+        state(PaymentStatus::Captured, 100, 100, 101),
+        state(PaymentStatus::Captured, 100, 100, -1),
+        state(PaymentStatus::Authorised, 0, 0, 0),
+        state(PaymentStatus::Captured, 100, 0, 0),
+    ] {
+        given(reserved(&[]))
+            .when(observe(wrong))
+            .then_expect_error(OrderError::InconsistentPayment);
+    }
+    for command in [seen(PaymentStatus::Authorised), settle()] {
+        given(vec![placed()])
+            .when(command)
+            .then_expect_error(OrderError::NoPayment);
+    }
+}
+
+#[test]
+fn the_time_runs_out_or_staff_give_up() {
+    let given_up = rejected_for(RejectionCause::GivenUp(reason("stuck")));
+    let give_up = || OrderCommand::GiveUp {
+        reason: reason("stuck"),
+    };
+    for (command, event) in [(OrderCommand::Expire, expired()), (give_up(), given_up)] {
+        given(reserved(&[action_required()]))
+            .when(command.clone())
+            .then_expect_events(vec![event.clone()]);
+        given(reserved(&[event])).when(command).then_expect_events(vec![]);
+    }
+    given(reserved(&[authorised(), confirmed()]))
+        .when(OrderCommand::Expire)
+        .then_expect_error(OrderError::NotAllowed {
+            status: OrderStatus::Confirmed,
+            action: OrderAction::Expire,
+        });
+}
+
+#[test]
+fn no_more_is_promised_back_than_was_or_will_be_taken() {
+    let too_large = |refund, refundable| OrderError::RefundTooLarge {
+        refund: gbp(refund),
+        refundable: gbp(refundable),
+    };
+    let paid = [authorised(), confirmed()];
+    given(reserved(&paid))
+        .when(refund(1))
+        .then_expect_error(too_large(1, 0));
+    let on_its_way = [&paid[..], &[shipped()]].concat();
+    given(reserved(&on_its_way))
+        .when(refund(3500))
+        .then_expect_events(vec![refund_ordered(3500, 3500)]);
+    given(reserved(&on_its_way))
+        .when(refund(0))
+        .then_expect_events(vec![]);
+    given(reserved(&on_its_way))
+        .when(refund(-1))
+        .then_expect_error(OrderError::Money(MoneyError::Negative));
+    let arrived = [
+        &on_its_way[..],
+        &[OrderEvent::Delivered {}, captured(), refund_ordered(500, 500)],
+    ]
+    .concat();
+    given(reserved(&arrived))
+        .when(refund(3001))
+        .then_expect_error(too_large(3001, 3000));
+    given(reserved(&arrived))
+        .when(back(&[(0, 1)], gbp(3000)))
+        .then_expect_events(vec![came_back(&[(0, 1, 1)], gbp(3000), gbp(3500))]);
+    let lost = [&on_its_way[..], &[OrderEvent::Delivered {}, voided()]].concat();
+    given(reserved(&lost))
+        .when(back(&[(0, 1)], gbp(1)))
+        .then_expect_error(too_large(1, 0));
+    let order: Order = after(&reserved(&arrived));
+    assert_eq!((order.owed(), order.refunded()), (Some(gbp(500)), Some(gbp(0))));
+}
+
+#[test]
+fn what_staff_settle_is_done() {
+    let paid = [authorised(), confirmed(), shipped()];
+    let taken = [&paid[..], &[captured(), refund_ordered(500, 500)]].concat();
+    let late = vec![expired(), authorised()];
+    for (events, event, then) in [
+        (
+            paid.to_vec(),
+            settled(PaymentStep::Capture, Some(gbp(3500))),
+            None,
+        ),
+        (taken, settled(PaymentStep::Refund, Some(gbp(500))), None),
+        (late, settled(PaymentStep::Void, None), None),
+        (vec![expired()], settled(PaymentStep::Void, None), None),
+    ] {
+        given(reserved(&events))
+            .when(settle())
+            .then_expect_events(vec![event.clone()]);
+        let events = [events, vec![event]].concat();
+        assert_eq!(due(&events), then);
+        given(reserved(&events)).when(settle()).then_expect_events(vec![]);
+    }
+    // Paid in another way: the gateway's money is not wanted.
+    let by_hand = settled(PaymentStep::Authorise, Some(gbp(3500)));
+    given(reserved(&[]))
+        .when(settle())
+        .then_expect_events(vec![by_hand.clone(), confirmed()]);
+    let paid = vec![by_hand, confirmed()];
+    assert_eq!(due(&paid), None);
+    let late = [&paid[..], &[authorised()]].concat();
+    assert_eq!(due(&late), void_due());
+    given(reserved(&paid))
+        .when(seen(PaymentStatus::Authorised))
+        .then_expect_events(vec![authorised()]);
+    // The same words again are a repeat only as long as nothing happens.
+    let again = [&taken_back()[..], &[refund_ordered(100, 600)]].concat();
+    given(reserved(&again))
+        .when(settle())
+        .then_expect_events(vec![settled(PaymentStep::Refund, Some(gbp(100)))]);
+    given(reserved(&[]))
+        .when(OrderCommand::NothingToVoid)
+        .then_expect_events(vec![]);
+    given(reserved(&[expired()]))
+        .when(OrderCommand::NothingToVoid)
+        .then_expect_events(vec![OrderEvent::PaymentVoided { reference: None }]);
+}
+
+fn taken_back() -> Vec<OrderEvent> {
+    vec![
+        authorised(),
+        confirmed(),
+        shipped(),
+        captured(),
+        refund_ordered(500, 500),
+        settled(PaymentStep::Refund, Some(gbp(500))),
+    ]
+}
