@@ -217,85 +217,8 @@ impl View for Orders {
         }
         let row = row.as_mut().ok_or(FoldError::Unborn { event: it.name() })?;
         follows(row.version.unsigned_abs(), event)?;
-        // What happens to the payment leaves the order where it is.
-        let before = row
-            .timeline
-            .last()
-            .map_or(OrderStatus::Pending, |entry| entry.status);
-        let (status, what) = match it {
-            OrderEvent::Placed { .. } => return Ok(()),
-            OrderEvent::Reserved {} => (before, Happening::Reserved),
-            OrderEvent::PaymentActionRequired { .. } => (before, Happening::PaymentActionRequired),
-            OrderEvent::PaymentAuthorised { amount, .. } => {
-                (before, Happening::PaymentAuthorised { amount: *amount })
-            }
-            OrderEvent::PaymentDeclined { reason, .. } => {
-                (before, Happening::PaymentDeclined { reason: *reason })
-            }
-            OrderEvent::PaymentCaptured { amount, .. } => {
-                (before, Happening::PaymentCaptured { amount: *amount })
-            }
-            OrderEvent::PaymentVoided { .. } => (before, Happening::PaymentVoided),
-            OrderEvent::PaymentRefunded { amount, .. } => {
-                (before, Happening::PaymentRefunded { amount: *amount })
-            }
-            OrderEvent::RefundOrdered { amount, owed, reason } => {
-                row.refunded_minor = owed.amount_minor();
-                let (amount, reason) = (*amount, reason.as_str().to_owned());
-                (before, Happening::RefundOrdered { amount, reason })
-            }
-            OrderEvent::SettledByHand { due, amount, reason } => {
-                let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
-                (before, Happening::SettledByHand { due, amount, reason })
-            }
-            OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
-            OrderEvent::Rejected { refused, cause, .. } => (
-                OrderStatus::Rejected,
-                Happening::Rejected {
-                    refused: refused.clone(),
-                    cause: cause.clone(),
-                },
-            ),
-            OrderEvent::Cancelled { reason, .. } => (
-                OrderStatus::Cancelled,
-                Happening::Cancelled {
-                    reason: reason.as_str().to_owned(),
-                },
-            ),
-            OrderEvent::Shipped {
-                tracking_number,
-                carrier,
-            } => {
-                let tracking_number = tracking_number.as_str().to_owned();
-                let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
-                (
-                    OrderStatus::Shipped,
-                    Happening::Shipped {
-                        tracking_number,
-                        carrier,
-                    },
-                )
-            }
-            OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
-            OrderEvent::ItemsReturned {
-                lines,
-                refund,
-                refunded,
-                reason,
-                restock,
-            } => {
-                row.refunded_minor = refunded.amount_minor();
-                let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
-                (
-                    OrderStatus::Delivered,
-                    Happening::Returned {
-                        lines,
-                        refund: *refund,
-                        reason,
-                        restocked: *restock,
-                    },
-                )
-            }
+        let Some((status, what)) = happening(row, it) else {
+            return Ok(());
         };
         status.as_str().clone_into(&mut row.status);
         row.timeline.push(entry(event, status, what));
@@ -353,6 +276,90 @@ impl View for Orders {
             .integer(row.version)
             .integer(row.position);
     }
+}
+
+/// What an event did to a placed order, and where the order stands then; `None` for the event that placed it.
+fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderStatus, Happening)> {
+    // What happens to the payment leaves the order where it is.
+    let before = row
+        .timeline
+        .last()
+        .map_or(OrderStatus::Pending, |entry| entry.status);
+    Some(match it {
+        OrderEvent::Placed { .. } => return None,
+        OrderEvent::Reserved {} => (before, Happening::Reserved),
+        OrderEvent::PaymentActionRequired { .. } => (before, Happening::PaymentActionRequired),
+        OrderEvent::PaymentAuthorised { amount, .. } => {
+            (before, Happening::PaymentAuthorised { amount: *amount })
+        }
+        OrderEvent::PaymentDeclined { reason, .. } => {
+            (before, Happening::PaymentDeclined { reason: *reason })
+        }
+        OrderEvent::PaymentCaptured { amount, .. } => {
+            (before, Happening::PaymentCaptured { amount: *amount })
+        }
+        OrderEvent::PaymentVoided { .. } => (before, Happening::PaymentVoided),
+        OrderEvent::PaymentRefunded { amount, .. } => {
+            (before, Happening::PaymentRefunded { amount: *amount })
+        }
+        OrderEvent::RefundOrdered { amount, owed, reason } => {
+            row.refunded_minor = owed.amount_minor();
+            let (amount, reason) = (*amount, reason.as_str().to_owned());
+            (before, Happening::RefundOrdered { amount, reason })
+        }
+        OrderEvent::SettledByHand { due, amount, reason } => {
+            let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
+            (before, Happening::SettledByHand { due, amount, reason })
+        }
+        OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
+        OrderEvent::Rejected { refused, cause, .. } => (
+            OrderStatus::Rejected,
+            Happening::Rejected {
+                refused: refused.clone(),
+                cause: cause.clone(),
+            },
+        ),
+        OrderEvent::Cancelled { reason, .. } => (
+            OrderStatus::Cancelled,
+            Happening::Cancelled {
+                reason: reason.as_str().to_owned(),
+            },
+        ),
+        OrderEvent::Shipped {
+            tracking_number,
+            carrier,
+        } => {
+            let tracking_number = tracking_number.as_str().to_owned();
+            let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
+            (
+                OrderStatus::Shipped,
+                Happening::Shipped {
+                    tracking_number,
+                    carrier,
+                },
+            )
+        }
+        OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
+        OrderEvent::ItemsReturned {
+            lines,
+            refund,
+            refunded,
+            reason,
+            restock,
+        } => {
+            row.refunded_minor = refunded.amount_minor();
+            let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
+            (
+                OrderStatus::Delivered,
+                Happening::Returned {
+                    lines,
+                    refund: *refund,
+                    reason,
+                    restocked: *restock,
+                },
+            )
+        }
+    })
 }
 
 fn entry(event: &Recorded, status: OrderStatus, what: Happening) -> TimelineEntry {

@@ -110,10 +110,7 @@ impl Payment {
 
     /// How far a payment is that is described so; what is less far than what is known is stale. Late money counts for more
     /// than a decline, and money that moved for more than money let go: it must never be overlooked.
-    const fn progress(status: PaymentStatus, captured: Money) -> u8 {
-        if captured.amount_minor() > 0 {
-            return 5;
-        }
+    const fn progress(status: PaymentStatus) -> u8 {
         match status {
             PaymentStatus::Processing => 0,
             PaymentStatus::RequiresAction => 1,
@@ -127,7 +124,7 @@ impl Payment {
     /// Without a reference nothing was heard from the gateway itself, and whatever it says is news.
     fn own_progress(&self) -> u8 {
         let status = self.reference.as_ref().and(self.status);
-        status.map_or(0, |status| Self::progress(status, self.captured))
+        status.map_or(0, Self::progress)
     }
 
     /// Whether a description can be true of the payment of an order with this total.
@@ -163,7 +160,7 @@ impl Payment {
 
     /// What a description tells that is not known yet.
     pub(super) fn news(&self, seen: PaymentState) -> Result<Vec<OrderEvent>, OrderError> {
-        let (mut known, progress) = (self.own_progress(), Self::progress(seen.status, seen.captured));
+        let (mut known, progress) = (self.own_progress(), Self::progress(seen.status));
         let reference = seen.reference;
         let mut events = Vec::new();
         // Held and let go again is two facts also when both are heard at once.
@@ -173,15 +170,16 @@ impl Payment {
                 amount: seen.authorised,
             });
             // Money newly held is open again, whatever was let go before.
-            if self.captured.amount_minor() == 0 {
-                known = Self::progress(PaymentStatus::Authorised, self.captured);
-            }
+            known = Self::progress(PaymentStatus::Authorised);
         }
         if seen.captured.amount_minor() > self.captured.amount_minor() {
             events.push(OrderEvent::PaymentCaptured {
                 reference: reference.clone(),
                 amount: seen.captured,
             });
+        }
+        if seen.captured.amount_minor() > 0 || self.captured.amount_minor() > 0 {
+            known = Self::progress(PaymentStatus::Captured);
         }
         let amount = seen.refunded.checked_sub(self.refunded)?;
         if amount.amount_minor() > 0 {

@@ -13,7 +13,7 @@ fn refused(row: &OrderRow) -> Vec<RefusedItem> {
     row.timeline
         .iter()
         .find_map(|entry| match &entry.what {
-            Happening::Rejected { refused } => Some(refused.clone()),
+            Happening::Rejected { refused, .. } => Some(refused.clone()),
             _ => None,
         })
         .unwrap_or_default()

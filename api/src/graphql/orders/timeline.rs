@@ -242,145 +242,87 @@ pub(crate) struct ReturnedItem {
     quantity: u32,
 }
 
+impl From<&domain::RefusedItem> for RefusedItem {
+    fn from(refused: &domain::RefusedItem) -> Self {
+        Self {
+            product_id: refused.product_id.to_string().into(),
+            requested: refused.requested.get(),
+            available: refused.available.into(),
+            reason: refused.reason.into(),
+        }
+    }
+}
+
+impl From<&domain::ReturnedLine> for ReturnedItem {
+    fn from(line: &domain::ReturnedLine) -> Self {
+        Self {
+            item: line.line,
+            product_id: line.product_id.to_string().into(),
+            quantity: line.quantity.get(),
+        }
+    }
+}
+
 impl From<&Entry> for TimelineEntry {
     fn from(entry: &Entry) -> Self {
         let (at, status, position) = (DateTime(entry.at), entry.status.into(), Position(entry.position));
+        /// An entry with what all of them share.
+        macro_rules! entry {
+            ($name:ident $(, $field:ident: $value:expr)*) => {
+                $name { at, status, position, $($field: $value),* }.into()
+            };
+        }
         match &entry.what {
-            Happening::Placed => OrderPlacedEntry { at, status, position }.into(),
-            Happening::Confirmed => OrderConfirmedEntry { at, status, position }.into(),
-            Happening::Reserved => OrderReservedEntry { at, status, position }.into(),
-            Happening::PaymentActionRequired => PaymentActionRequiredEntry { at, status, position }.into(),
+            Happening::Placed => entry!(OrderPlacedEntry),
+            Happening::Reserved => entry!(OrderReservedEntry),
+            Happening::PaymentActionRequired => entry!(PaymentActionRequiredEntry),
             Happening::PaymentAuthorised { amount } => {
-                let amount = (*amount).into();
-                PaymentAuthorisedEntry {
-                    at,
-                    status,
-                    position,
-                    amount,
-                }
-                .into()
+                entry!(PaymentAuthorisedEntry, amount: (*amount).into())
             }
-            Happening::PaymentDeclined { reason } => {
-                let reason = (*reason).into();
-                PaymentDeclinedEntry {
-                    at,
-                    status,
-                    position,
-                    reason,
-                }
-                .into()
-            }
-            Happening::PaymentCaptured { amount } => {
-                let amount = (*amount).into();
-                PaymentCapturedEntry {
-                    at,
-                    status,
-                    position,
-                    amount,
-                }
-                .into()
-            }
-            Happening::PaymentVoided => PaymentVoidedEntry { at, status, position }.into(),
-            Happening::PaymentRefunded { amount } => {
-                let amount = (*amount).into();
-                PaymentRefundedEntry {
-                    at,
-                    status,
-                    position,
-                    amount,
-                }
-                .into()
-            }
+            Happening::PaymentDeclined { reason } => entry!(PaymentDeclinedEntry, reason: (*reason).into()),
+            Happening::PaymentCaptured { amount } => entry!(PaymentCapturedEntry, amount: (*amount).into()),
+            Happening::PaymentVoided => entry!(PaymentVoidedEntry),
+            Happening::PaymentRefunded { amount } => entry!(PaymentRefundedEntry, amount: (*amount).into()),
             Happening::RefundOrdered { amount, reason } => {
-                let (amount, reason) = ((*amount).into(), reason.clone());
-                RefundOrderedEntry {
-                    at,
-                    status,
-                    position,
-                    amount,
-                    reason,
-                }
-                .into()
+                entry!(RefundOrderedEntry, amount: (*amount).into(), reason: reason.clone())
             }
             // Why is for staff, who wrote it for each other.
             Happening::SettledByHand { due, amount, .. } => {
-                let (step, amount) = ((*due).into(), amount.map(Into::into));
-                PaymentSettledByHandEntry {
-                    at,
-                    status,
-                    position,
-                    step,
-                    amount,
-                }
-                .into()
+                entry!(PaymentSettledByHandEntry, step: (*due).into(), amount: amount.map(Into::into))
             }
+            Happening::Confirmed => entry!(OrderConfirmedEntry),
             Happening::Rejected { refused, cause } => {
                 let decline_reason = match cause {
                     domain::RejectionCause::PaymentDeclined(reason) => Some((*reason).into()),
                     _ => None,
                 };
-                let refused_items = refused
-                    .iter()
-                    .map(|refused| RefusedItem {
-                        product_id: refused.product_id.to_string().into(),
-                        requested: refused.requested.get(),
-                        available: refused.available.into(),
-                        reason: refused.reason.into(),
-                    })
-                    .collect();
-                OrderRejectedEntry {
-                    at,
-                    status,
-                    position,
-                    cause: cause.into(),
-                    decline_reason,
-                    refused_items,
-                }
-                .into()
+                let refused_items = refused.iter().map(RefusedItem::from).collect();
+                entry!(
+                    OrderRejectedEntry, cause: cause.into(), decline_reason: decline_reason,
+                    refused_items: refused_items
+                )
             }
-            Happening::Cancelled { reason } => OrderCancelledEntry {
-                at,
-                status,
-                position,
-                reason: reason.clone(),
-            }
-            .into(),
+            Happening::Cancelled { reason } => entry!(OrderCancelledEntry, reason: reason.clone()),
             Happening::Shipped {
                 tracking_number,
                 carrier,
-            } => OrderShippedEntry {
-                at,
-                status,
-                position,
-                tracking_number: tracking_number.clone(),
-                carrier: carrier.clone(),
+            } => {
+                let tracking_number = tracking_number.clone();
+                entry!(OrderShippedEntry, tracking_number: tracking_number, carrier: carrier.clone())
             }
-            .into(),
-            Happening::Delivered => OrderDeliveredEntry { at, status, position }.into(),
+            Happening::Delivered => entry!(OrderDeliveredEntry),
             Happening::Returned {
                 lines,
                 refund,
                 reason,
                 restocked,
             } => {
-                let items = lines
-                    .iter()
-                    .map(|line| ReturnedItem {
-                        item: line.line,
-                        product_id: line.product_id.to_string().into(),
-                        quantity: line.quantity.get(),
-                    })
-                    .collect();
-                ItemsReturnedEntry {
-                    at,
-                    status,
-                    position,
-                    items,
-                    refund: (*refund).into(),
-                    reason: reason.clone(),
-                    restocked: *restocked,
-                }
-                .into()
+                let (reason, restocked) = (reason.clone(), *restocked);
+                let items = lines.iter().map(ReturnedItem::from).collect();
+                entry!(
+                    ItemsReturnedEntry, items: items, refund: (*refund).into(), reason: reason,
+                    restocked: restocked
+                )
             }
         }
     }
