@@ -8,6 +8,7 @@ use crate::product::RefusalReason;
 mod bank;
 mod payment;
 mod properties;
+mod refunds;
 mod stored;
 
 fn given(events: Vec<OrderEvent>) -> cqrs_es::test::AggregateTestExecutor<Order> {
