@@ -43,8 +43,8 @@ pub use entity::{Entity, Schema};
 pub use ids::{IdError, OrderId, ProductId, UserId};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
-    Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, PerformedBy,
-    RefusedItem, ReturnLine, ReturnedLine,
+    CaptureAt, Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, Payment,
+    PaymentDue, PaymentStep, PerformedBy, RefusedItem, RejectionCause, ReturnLine, ReturnedLine,
 };
 pub use payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,

@@ -12,16 +12,20 @@ use crate::money::Money;
 use crate::text::{Quantity, TrackingNumber};
 
 mod commands;
+mod due;
 mod events;
 mod items;
+mod payment;
 mod states;
 
 pub use commands::{OrderCommand, OrderError};
-pub use events::OrderEvent;
+pub use due::{CaptureAt, PaymentDue, PaymentStep};
+pub use events::{OrderEvent, RejectionCause};
 pub use items::{MAX_ITEMS, OrderItem, RefusedItem, ReturnLine, ReturnedLine, stock_needed, total};
+pub use payment::Payment;
 pub use states::{OrderAction, OrderStatus, PerformedBy, TRANSITIONS, allowed_actions, transition};
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The state that order commands are decided on. It leaves out the address: nothing is decided on it, and personal data
 /// need not be in snapshots.
@@ -31,7 +35,7 @@ pub struct Order {
     placed: Option<Placed>,
 }
 
-/// An order that was placed. Invariants: `returned[i] <= items[i].quantity`, `refunded <= total`.
+/// An order that was placed. Invariants: `returned[i] <= items[i].quantity`, `owed <= total`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Placed {
     status: OrderStatus,
@@ -41,7 +45,10 @@ struct Placed {
     tracking_number: Option<TrackingNumber>,
     /// Pieces that came back, item by item.
     returned: Vec<u32>,
-    refunded: Money,
+    /// What was promised back, for returned goods and without them.
+    owed: Money,
+    /// With a means of payment: what is known of the payment.
+    payment: Option<Payment>,
 }
 
 impl Order {
@@ -75,10 +82,29 @@ impl Order {
         self.placed.as_ref().map(|placed| placed.total)
     }
 
-    /// What has been paid back so far.
+    /// What has been promised back so far, for returned goods and without them.
+    #[must_use]
+    pub fn owed(&self) -> Option<Money> {
+        self.placed.as_ref().map(|placed| placed.owed)
+    }
+
+    /// What has been paid back so far. Nobody says so of an order without a payment: there it is what is owed.
     #[must_use]
     pub fn refunded(&self) -> Option<Money> {
-        self.placed.as_ref().map(|placed| placed.refunded)
+        let paid = self.payment().map(Payment::refunded);
+        paid.or_else(|| self.owed())
+    }
+
+    /// What is known of its payment; none if it was placed without a means of payment.
+    #[must_use]
+    pub fn payment(&self) -> Option<&Payment> {
+        self.placed.as_ref()?.payment.as_ref()
+    }
+
+    /// What has to be asked of the gateway next, if anything; see decision 012.
+    #[must_use]
+    pub fn payment_due(&self, capture: CaptureAt) -> Option<PaymentDue> {
+        self.placed.as_ref()?.payment_due(capture)
     }
 
     /// What can be done to it now.
@@ -95,6 +121,7 @@ impl Order {
                     customer_id,
                     items,
                     shipping_address,
+                    payment,
                 },
             ) => {
                 let total = total(&items)?;
@@ -104,6 +131,7 @@ impl Order {
                     items,
                     total,
                     shipping_address,
+                    payment,
                 }])
             }
             (None, _) => Err(OrderError::NotFound),
@@ -113,19 +141,12 @@ impl Order {
 
 impl Placed {
     fn decide(&self, command: OrderCommand) -> Result<Vec<OrderEvent>, OrderError> {
-        let action = match &command {
-            OrderCommand::Place { .. } => return Err(OrderError::AlreadyPlaced),
-            OrderCommand::Confirm => OrderAction::Confirm,
-            OrderCommand::Reject { .. } => OrderAction::Reject,
-            OrderCommand::Cancel { .. } => OrderAction::Cancel,
-            OrderCommand::Ship { .. } => OrderAction::Ship,
-            OrderCommand::Deliver => OrderAction::Deliver,
-            OrderCommand::ReturnItems { .. } => OrderAction::ReturnItems,
-        };
         if self.is_repeat(&command) {
             return Ok(Vec::new());
         }
-        if transition(self.status, action).is_none() {
+        if let Some(action) = self.action(&command)
+            && transition(self.status, action).is_none()
+        {
             return Err(OrderError::NotAllowed {
                 status: self.status,
                 action,
@@ -133,13 +154,19 @@ impl Placed {
         }
         let event = match command {
             OrderCommand::Place { .. } => return Err(OrderError::AlreadyPlaced),
-            OrderCommand::Confirm => OrderEvent::Confirmed {
-                total: self.total,
-                pieces: self.items.iter().map(|item| u64::from(item.quantity.get())).sum(),
-            },
+            OrderCommand::Confirm if self.must_be_paid() => return Err(OrderError::NotPaid),
+            OrderCommand::Confirm => self.confirmed(),
+            OrderCommand::MarkReserved => return Ok(self.mark_reserved()),
+            OrderCommand::ObservePayment { payment } => return self.observe(payment),
+            OrderCommand::NothingToVoid => return Ok(self.nothing_to_void()),
+            OrderCommand::SettleByHand { capture, reason } => return self.settle_by_hand(capture, reason),
+            OrderCommand::Refund { amount, reason } => return self.order_refund(amount, reason),
+            OrderCommand::Expire => self.rejected(RejectionCause::Expired),
+            OrderCommand::GiveUp { reason } => self.rejected(RejectionCause::GivenUp(reason)),
             OrderCommand::Reject { refused } => OrderEvent::Rejected {
                 refused,
                 total: self.total,
+                cause: RejectionCause::Stock,
             },
             OrderCommand::Cancel { reason } => OrderEvent::Cancelled {
                 reason,
@@ -162,7 +189,7 @@ impl Placed {
             } => OrderEvent::ItemsReturned {
                 lines: self.returned_lines(&lines)?,
                 refund,
-                refunded: self.refunded_with(refund)?,
+                refunded: self.owed_with(refund)?,
                 reason,
                 restock,
             },
@@ -170,13 +197,55 @@ impl Placed {
         Ok(vec![event])
     }
 
+    /// The row of the table that a command asks for. What is learnt or settled about money is true in every status.
+    fn action(&self, command: &OrderCommand) -> Option<OrderAction> {
+        Some(match command {
+            OrderCommand::Place { .. }
+            | OrderCommand::ObservePayment { .. }
+            | OrderCommand::NothingToVoid
+            | OrderCommand::SettleByHand { .. } => return None,
+            OrderCommand::MarkReserved if self.must_be_paid() => OrderAction::MarkReserved,
+            OrderCommand::MarkReserved | OrderCommand::Confirm => OrderAction::Confirm,
+            OrderCommand::Reject { .. } => OrderAction::Reject,
+            OrderCommand::Expire => OrderAction::Expire,
+            OrderCommand::GiveUp { .. } => OrderAction::GiveUp,
+            OrderCommand::Cancel { .. } => OrderAction::Cancel,
+            OrderCommand::Ship { .. } => OrderAction::Ship,
+            OrderCommand::Deliver => OrderAction::Deliver,
+            OrderCommand::ReturnItems { .. } => OrderAction::ReturnItems,
+            OrderCommand::Refund { .. } => OrderAction::Refund,
+        })
+    }
+
+    fn confirmed(&self) -> OrderEvent {
+        OrderEvent::Confirmed {
+            total: self.total,
+            pieces: self.items.iter().map(|item| u64::from(item.quantity.get())).sum(),
+        }
+    }
+
+    /// For another cause than stock.
+    const fn rejected(&self, cause: RejectionCause) -> OrderEvent {
+        OrderEvent::Rejected {
+            refused: Vec::new(),
+            total: self.total,
+            cause,
+        }
+    }
+
     /// Whether the command asks for what is already so.
     fn is_repeat(&self, command: &OrderCommand) -> bool {
         match (self.status, command) {
-            (OrderStatus::Confirmed, OrderCommand::Confirm)
-            | (OrderStatus::Rejected, OrderCommand::Reject { .. })
+            (OrderStatus::Confirmed, OrderCommand::Confirm | OrderCommand::MarkReserved)
+            | (
+                OrderStatus::Rejected,
+                OrderCommand::Reject { .. } | OrderCommand::Expire | OrderCommand::GiveUp { .. },
+            )
             | (OrderStatus::Cancelled, OrderCommand::Cancel { .. })
             | (OrderStatus::Delivered, OrderCommand::Deliver) => true,
+            (OrderStatus::Pending, OrderCommand::MarkReserved) => {
+                self.payment.as_ref().is_some_and(|payment| payment.reserved)
+            }
             (OrderStatus::Shipped, OrderCommand::Ship { tracking_number, .. }) => {
                 self.tracking_number.as_ref() == Some(tracking_number)
             }
@@ -218,18 +287,30 @@ impl Placed {
         Ok(returned.into_values().collect())
     }
 
-    fn refunded_with(&self, refund: Money) -> Result<Money, OrderError> {
-        let refundable = self.total.checked_sub(self.refunded)?;
+    fn owed_with(&self, refund: Money) -> Result<Money, OrderError> {
+        let refundable = self.refundable()?;
         let left = refundable.checked_sub(refund.non_negative()?)?;
         if left.amount_minor() < 0 {
             return Err(OrderError::RefundTooLarge { refund, refundable });
         }
-        Ok(self.refunded.checked_add(refund)?)
+        Ok(self.owed.checked_add(refund)?)
     }
 
     fn apply(&mut self, event: OrderEvent) {
+        if let Some(payment) = &mut self.payment {
+            payment.apply(event.clone());
+        }
         match event {
-            OrderEvent::Placed { .. } => {} // Only the first event of a stream, taken by `Order::apply`.
+            OrderEvent::Placed { .. } // Only the first event of a stream, taken by `Order::apply`.
+            | OrderEvent::Reserved {}
+            | OrderEvent::PaymentActionRequired { .. }
+            | OrderEvent::PaymentAuthorised { .. }
+            | OrderEvent::PaymentDeclined { .. }
+            | OrderEvent::PaymentCaptured { .. }
+            | OrderEvent::PaymentVoided { .. }
+            | OrderEvent::PaymentRefunded { .. }
+            | OrderEvent::SettledByHand { .. } => {}
+            OrderEvent::RefundOrdered { owed, .. } => self.owed = owed,
             OrderEvent::Confirmed { .. } => self.status = OrderStatus::Confirmed,
             OrderEvent::Rejected { .. } => self.status = OrderStatus::Rejected,
             OrderEvent::Cancelled { .. } => self.status = OrderStatus::Cancelled,
@@ -244,7 +325,7 @@ impl Placed {
                         *returned += line.quantity.get();
                     }
                 }
-                self.refunded = refunded;
+                self.owed = refunded;
             }
         }
     }
@@ -278,6 +359,7 @@ impl Aggregate for Order {
                     customer_id,
                     items,
                     total,
+                    payment,
                     ..
                 },
             ) => {
@@ -288,7 +370,8 @@ impl Aggregate for Order {
                     items,
                     total,
                     tracking_number: None,
-                    refunded: Money::zero(total.currency()),
+                    owed: Money::zero(total.currency()),
+                    payment: payment.map(|method| Payment::new(method, total)),
                 });
             }
             (None, _) => {} // No such stream can be written: `decide` refuses everything before `Place`.

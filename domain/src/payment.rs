@@ -135,6 +135,17 @@ pub enum DeclineReason {
     Other,
 }
 
+impl DeclineReason {
+    /// What the customer is told: whoever tries a stolen card must not learn that it is known to be stolen.
+    #[must_use]
+    pub const fn for_customer(self) -> Self {
+        match self {
+            Self::FraudSuspected | Self::LostOrStolen => Self::CardDeclined,
+            other => other,
+        }
+    }
+}
+
 /// Where a payment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

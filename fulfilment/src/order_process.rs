@@ -182,9 +182,18 @@ impl Step<'_> {
                 })
                 .await
             }
-            OrderEvent::Confirmed { .. } | OrderEvent::Delivered {} | OrderEvent::ItemsReturned { .. } => {
-                Ok(())
-            }
+            OrderEvent::Confirmed { .. }
+            | OrderEvent::Delivered {}
+            | OrderEvent::ItemsReturned { .. }
+            | OrderEvent::Reserved {}
+            | OrderEvent::PaymentActionRequired { .. }
+            | OrderEvent::PaymentAuthorised { .. }
+            | OrderEvent::PaymentDeclined { .. }
+            | OrderEvent::PaymentCaptured { .. }
+            | OrderEvent::PaymentVoided { .. }
+            | OrderEvent::PaymentRefunded { .. }
+            | OrderEvent::RefundOrdered { .. }
+            | OrderEvent::SettledByHand { .. } => Ok(()),
         }
     }
 

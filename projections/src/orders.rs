@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use kontor_domain::{
-    Address, Money, Order, OrderEvent, OrderItem, OrderStatus, Personal, RefusedItem, ReturnedLine, UserId,
+    Address, DeclineReason, Money, Order, OrderEvent, OrderItem, OrderStatus, PaymentStep, Personal,
+    RefusedItem, RejectionCause, ReturnedLine, UserId,
 };
 use kontor_eventstore::{Body, Recorded};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct OrderRow {
     pub status: String,
     /// Sum of its items.
     pub total_minor: i64,
-    /// Of that, given back for returned items.
+    /// Of that, given or promised back, for returned items and without them.
     pub refunded_minor: i64,
     /// ISO 4217.
     pub currency: String,
@@ -78,12 +79,58 @@ pub struct TimelineEntry {
 pub enum Happening {
     /// The customer ordered.
     Placed,
-    /// Everything is reserved.
+    /// Everything is reserved; the payment is next.
+    Reserved,
+    /// The payment waits for the customer. What they must do is for them alone, and not kept here.
+    PaymentActionRequired,
+    /// The bank holds the money.
+    PaymentAuthorised {
+        /// How much, in all.
+        amount: Money,
+    },
+    /// The payment was declined.
+    PaymentDeclined {
+        /// Why.
+        reason: DeclineReason,
+    },
+    /// The money was taken.
+    PaymentCaptured {
+        /// How much, in all.
+        amount: Money,
+    },
+    /// The payment was let go.
+    PaymentVoided,
+    /// Money went back.
+    PaymentRefunded {
+        /// How much this time.
+        amount: Money,
+    },
+    /// Money was promised back without goods coming back.
+    RefundOrdered {
+        /// How much.
+        amount: Money,
+        /// Why.
+        reason: String,
+    },
+    /// Staff said that a step of the payment counts as done.
+    SettledByHand {
+        /// Which.
+        due: PaymentStep,
+        /// How much money it was about, if about any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount: Option<Money>,
+        /// Why.
+        reason: String,
+    },
+    /// Everything is reserved, and the money is certain if any was to be paid.
     Confirmed,
-    /// Something was not to be had.
+    /// It cannot be had: the stock or the money is not there.
     Rejected {
-        /// What, and how much of it there was.
+        /// What was not to be had, and how much of it there was.
         refused: Vec<RefusedItem>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "RejectionCause::is_stock")]
+        cause: RejectionCause,
     },
     /// It was called off.
     Cancelled {
@@ -148,6 +195,7 @@ impl View for Orders {
             items,
             total,
             shipping_address,
+            ..
         } = it
         {
             *row = Some(OrderRow {
@@ -169,55 +217,8 @@ impl View for Orders {
         }
         let row = row.as_mut().ok_or(FoldError::Unborn { event: it.name() })?;
         follows(row.version.unsigned_abs(), event)?;
-        let (status, what) = match it {
-            OrderEvent::Placed { .. } => return Ok(()),
-            OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
-            OrderEvent::Rejected { refused, .. } => (
-                OrderStatus::Rejected,
-                Happening::Rejected {
-                    refused: refused.clone(),
-                },
-            ),
-            OrderEvent::Cancelled { reason, .. } => (
-                OrderStatus::Cancelled,
-                Happening::Cancelled {
-                    reason: reason.as_str().to_owned(),
-                },
-            ),
-            OrderEvent::Shipped {
-                tracking_number,
-                carrier,
-            } => {
-                let tracking_number = tracking_number.as_str().to_owned();
-                let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
-                (
-                    OrderStatus::Shipped,
-                    Happening::Shipped {
-                        tracking_number,
-                        carrier,
-                    },
-                )
-            }
-            OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
-            OrderEvent::ItemsReturned {
-                lines,
-                refund,
-                refunded,
-                reason,
-                restock,
-            } => {
-                row.refunded_minor = refunded.amount_minor();
-                let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
-                (
-                    OrderStatus::Delivered,
-                    Happening::Returned {
-                        lines,
-                        refund: *refund,
-                        reason,
-                        restocked: *restock,
-                    },
-                )
-            }
+        let Some((status, what)) = happening(row, it) else {
+            return Ok(());
         };
         status.as_str().clone_into(&mut row.status);
         row.timeline.push(entry(event, status, what));
@@ -275,6 +276,90 @@ impl View for Orders {
             .integer(row.version)
             .integer(row.position);
     }
+}
+
+/// What an event did to a placed order, and where the order stands then; `None` for the event that placed it.
+fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderStatus, Happening)> {
+    // What happens to the payment leaves the order where it is.
+    let before = row
+        .timeline
+        .last()
+        .map_or(OrderStatus::Pending, |entry| entry.status);
+    Some(match it {
+        OrderEvent::Placed { .. } => return None,
+        OrderEvent::Reserved {} => (before, Happening::Reserved),
+        OrderEvent::PaymentActionRequired { .. } => (before, Happening::PaymentActionRequired),
+        OrderEvent::PaymentAuthorised { amount, .. } => {
+            (before, Happening::PaymentAuthorised { amount: *amount })
+        }
+        OrderEvent::PaymentDeclined { reason, .. } => {
+            (before, Happening::PaymentDeclined { reason: *reason })
+        }
+        OrderEvent::PaymentCaptured { amount, .. } => {
+            (before, Happening::PaymentCaptured { amount: *amount })
+        }
+        OrderEvent::PaymentVoided { .. } => (before, Happening::PaymentVoided),
+        OrderEvent::PaymentRefunded { amount, .. } => {
+            (before, Happening::PaymentRefunded { amount: *amount })
+        }
+        OrderEvent::RefundOrdered { amount, owed, reason } => {
+            row.refunded_minor = owed.amount_minor();
+            let (amount, reason) = (*amount, reason.as_str().to_owned());
+            (before, Happening::RefundOrdered { amount, reason })
+        }
+        OrderEvent::SettledByHand { due, amount, reason } => {
+            let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
+            (before, Happening::SettledByHand { due, amount, reason })
+        }
+        OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
+        OrderEvent::Rejected { refused, cause, .. } => (
+            OrderStatus::Rejected,
+            Happening::Rejected {
+                refused: refused.clone(),
+                cause: cause.clone(),
+            },
+        ),
+        OrderEvent::Cancelled { reason, .. } => (
+            OrderStatus::Cancelled,
+            Happening::Cancelled {
+                reason: reason.as_str().to_owned(),
+            },
+        ),
+        OrderEvent::Shipped {
+            tracking_number,
+            carrier,
+        } => {
+            let tracking_number = tracking_number.as_str().to_owned();
+            let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
+            (
+                OrderStatus::Shipped,
+                Happening::Shipped {
+                    tracking_number,
+                    carrier,
+                },
+            )
+        }
+        OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
+        OrderEvent::ItemsReturned {
+            lines,
+            refund,
+            refunded,
+            reason,
+            restock,
+        } => {
+            row.refunded_minor = refunded.amount_minor();
+            let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
+            (
+                OrderStatus::Delivered,
+                Happening::Returned {
+                    lines,
+                    refund: *refund,
+                    reason,
+                    restocked: *restock,
+                },
+            )
+        }
+    })
 }
 
 fn entry(event: &Recorded, status: OrderStatus, what: Happening) -> TimelineEntry {

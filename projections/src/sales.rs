@@ -49,8 +49,20 @@ fn amount(event: &OrderEvent) -> Option<Money> {
         | OrderEvent::Confirmed { total, .. }
         | OrderEvent::Rejected { total, .. }
         | OrderEvent::Cancelled { total, .. } => Some(*total),
-        OrderEvent::ItemsReturned { refund, .. } => Some(*refund),
-        OrderEvent::Shipped { .. } | OrderEvent::Delivered {} => None,
+        OrderEvent::ItemsReturned { refund, .. } | OrderEvent::RefundOrdered { amount: refund, .. } => {
+            Some(*refund)
+        }
+        // What is authorised, captured and paid back is the payment's; sales count what was promised.
+        OrderEvent::Shipped { .. }
+        | OrderEvent::Delivered {}
+        | OrderEvent::Reserved {}
+        | OrderEvent::PaymentActionRequired { .. }
+        | OrderEvent::PaymentAuthorised { .. }
+        | OrderEvent::PaymentDeclined { .. }
+        | OrderEvent::PaymentCaptured { .. }
+        | OrderEvent::PaymentVoided { .. }
+        | OrderEvent::PaymentRefunded { .. }
+        | OrderEvent::SettledByHand { .. } => None,
     }
 }
 
@@ -107,8 +119,11 @@ impl View for Sales {
                 let sum = (*was == OrderStatus::Confirmed).then_some(&mut row.cancelled_minor);
                 (&mut row.orders_cancelled, sum, *total)
             }
-            OrderEvent::ItemsReturned { refund, .. } => (&mut 0, Some(&mut row.refunded_minor), *refund),
-            OrderEvent::Shipped { .. } | OrderEvent::Delivered {} => return Err(FoldError::Foreign),
+            OrderEvent::ItemsReturned { refund, .. } | OrderEvent::RefundOrdered { amount: refund, .. } => {
+                (&mut 0, Some(&mut row.refunded_minor), *refund)
+            }
+            // Not counted, see `amount`.
+            _ => return Err(FoldError::Foreign),
         };
         if let Some(sum) = sum {
             *sum = sum

@@ -133,6 +133,7 @@ impl Past<'_> {
             customer_id,
             items,
             shipping_address: address()?,
+            payment: None,
         };
         self.log.tell(&mut order, place).await?;
         self.orders.push_front(order);

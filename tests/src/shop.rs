@@ -379,6 +379,7 @@ impl Shop {
             customer_id,
             items,
             shipping_address: address(),
+            payment: None,
         }
     }
 

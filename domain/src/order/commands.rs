@@ -1,11 +1,14 @@
 //! What may be asked of an order, and why the answer may be no.
 
+use super::due::CaptureAt;
 use super::items::MAX_ITEMS;
 use super::items::{OrderItem, RefusedItem, ReturnLine};
+
 use super::states::{OrderAction, OrderStatus};
 use crate::address::Address;
 use crate::ids::{ProductId, UserId};
 use crate::money::{Money, MoneyError};
+use crate::payment::{PaymentMethodToken, PaymentState};
 use crate::personal::Personal;
 use crate::text::{Carrier, Quantity, Reason, TrackingNumber};
 
@@ -20,9 +23,44 @@ pub enum OrderCommand {
         items: Vec<OrderItem>,
         /// Where it goes.
         shipping_address: Personal<Address>,
+        /// How it is paid. `None`: nothing is to be paid here, as for history that is imported.
+        payment: Option<PaymentMethodToken>,
     },
-    /// Everything is reserved.
+    /// Everything is reserved. Refused when something is to be paid: then [`Self::MarkReserved`] says so.
     Confirm,
+    /// Everything is reserved: confirms an order that costs nothing here, and lets the payment of another begin.
+    MarkReserved,
+    /// What somebody heard of the payment. Only what is new is recorded, and nothing goes back; so it may be sent in any
+    /// order and number.
+    ObservePayment {
+        /// The payment as the gateway described it.
+        payment: PaymentState,
+    },
+    /// The order has ended and the gateway was never asked for a payment: nothing is to be voided. Does nothing unless
+    /// a void without a reference is due.
+    NothingToVoid,
+    /// The time to pay is over.
+    Expire,
+    /// Staff wait no longer for stock or money.
+    GiveUp {
+        /// Why.
+        reason: Reason,
+    },
+    /// Pays back without goods coming back. Each time it is sent more is owed: whoever may send it twice gives it a key.
+    Refund {
+        /// How much; not negative, and over time never more than was or will be captured.
+        amount: Money,
+        /// Why.
+        reason: Reason,
+    },
+    /// What is due of the payment now counts as done. With nothing due it does nothing, and nothing either when the last step was
+    /// settled for the same reason and nothing has happened since: that is a repeat.
+    SettleByHand {
+        /// When this shop captures: what is due depends on it.
+        capture: CaptureAt,
+        /// Why, and how it was done.
+        reason: Reason,
+    },
     /// Something is not to be had.
     Reject {
         /// What, and how many there were.
@@ -46,7 +84,8 @@ pub enum OrderCommand {
     ReturnItems {
         /// What comes back; a line of the order may be named more than once.
         lines: Vec<ReturnLine>,
-        /// What is paid back; not negative, and over time never more than the order's total.
+        /// What is paid back; not negative, and over time never more than the order's total, nor, with a payment, more
+        /// than was or will be captured.
         refund: Money,
         /// Why.
         reason: Reason,
@@ -109,7 +148,7 @@ pub enum OrderError {
         /// How many can still come back.
         returnable: u32,
     },
-    /// All refunds together would be more than the order's total.
+    /// All refunds together would be more than the order's total, or more than was or will be captured.
     #[error(
         "a refund of {} minor units: only {} are left of the order's total",
         .refund.amount_minor(), .refundable.amount_minor()
@@ -119,5 +158,28 @@ pub enum OrderError {
         refund: Money,
         /// What can still be paid back.
         refundable: Money,
+    },
+    /// Something is to be paid first.
+    #[error("the order is not paid")]
+    NotPaid,
+    /// It was placed without a means of payment.
+    #[error("the order has no payment")]
+    NoPayment,
+    /// What was heard is of another payment than the order's.
+    #[error("this is not the payment of the order")]
+    OtherPayment,
+    /// The amounts of what was heard contradict each other, such as more captured than authorised.
+    #[error("the amounts of the payment contradict each other")]
+    InconsistentPayment,
+    /// More is held than the order costs.
+    #[error(
+        "{} minor units are authorised for an order of {}",
+        .authorised.amount_minor(), .total.amount_minor()
+    )]
+    AuthorisedTooMuch {
+        /// What is held.
+        authorised: Money,
+        /// What the order costs.
+        total: Money,
     },
 }

@@ -2,18 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use OrderAction::{Cancel, Confirm, Deliver, Reject, ReturnItems, Ship};
+use OrderAction::{
+    Cancel, Confirm, Deliver, Expire, GiveUp, MarkReserved, Refund, Reject, ReturnItems, Ship,
+};
 use OrderStatus::{Cancelled, Confirmed, Delivered, Pending, Rejected, Shipped};
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrderStatus {
-    /// Placed; its stock is being reserved.
+    /// Placed; its stock is being reserved, then its payment authorised.
     Pending,
-    /// All of its stock is reserved; it can be shipped.
+    /// All of its stock is reserved, and the money is certain; it can be shipped.
     Confirmed,
-    /// Not all of its stock could be reserved. Final.
+    /// Its stock or its money was not to be had. Final.
     Rejected,
     /// Called off before it was shipped. Final.
     Cancelled,
@@ -51,10 +53,16 @@ impl OrderStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrderAction {
-    /// Everything is reserved.
+    /// Everything is reserved, and the money is certain.
     Confirm,
-    /// Something is not to be had.
+    /// Everything is reserved; the payment is next.
+    MarkReserved,
+    /// Something, or the money for it, is not to be had.
     Reject,
+    /// The time to pay is over.
+    Expire,
+    /// Wait no longer.
+    GiveUp,
     /// Call it off.
     Cancel,
     /// Hand it to a carrier.
@@ -63,6 +71,8 @@ pub enum OrderAction {
     Deliver,
     /// Take items back and refund them.
     ReturnItems,
+    /// Refund without items coming back.
+    Refund,
 }
 
 /// Who may perform an action.
@@ -78,18 +88,33 @@ pub enum PerformedBy {
 
 impl OrderAction {
     /// Every action.
-    pub const ALL: [Self; 6] = [Confirm, Reject, Cancel, Ship, Deliver, ReturnItems];
+    pub const ALL: [Self; 10] = [
+        Confirm,
+        MarkReserved,
+        Reject,
+        Expire,
+        GiveUp,
+        Cancel,
+        Ship,
+        Deliver,
+        ReturnItems,
+        Refund,
+    ];
 
     /// How the action is shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Confirm => "CONFIRM",
+            MarkReserved => "MARK_RESERVED",
             Reject => "REJECT",
+            Expire => "EXPIRE",
+            GiveUp => "GIVE_UP",
             Cancel => "CANCEL",
             Ship => "SHIP",
             Deliver => "DELIVER",
             ReturnItems => "RETURN_ITEMS",
+            Refund => "REFUND",
         }
     }
 
@@ -97,25 +122,31 @@ impl OrderAction {
     #[must_use]
     pub const fn performed_by(self) -> PerformedBy {
         match self {
-            Confirm | Reject => PerformedBy::Process,
+            Confirm | MarkReserved | Reject | Expire => PerformedBy::Process,
             Cancel => PerformedBy::CustomerOrStaff,
-            Ship | Deliver | ReturnItems => PerformedBy::Staff,
+            GiveUp | Ship | Deliver | ReturnItems | Refund => PerformedBy::Staff,
         }
     }
 }
 
 /// From where, by what, to where: all that an order may ever do.
 ///
-/// Payment will stand between reservation and confirmation: a state of its own between `Pending` and `Confirmed`, entered
-/// when the last item is reserved and left by `Confirm` when the money is certain or by `Reject` when it will not come.
+/// The payment stands between reservation and confirmation, while the order is pending. What is learnt or settled about
+/// it is taken in every status, and confirms or rejects only what is pending.
 pub const TRANSITIONS: &[(OrderStatus, OrderAction, OrderStatus)] = &[
     (Pending, Confirm, Confirmed),
+    (Pending, MarkReserved, Pending),
     (Pending, Reject, Rejected),
+    (Pending, Expire, Rejected),
+    (Pending, GiveUp, Rejected),
     (Pending, Cancel, Cancelled),
     (Confirmed, Cancel, Cancelled),
     (Confirmed, Ship, Shipped),
+    (Confirmed, Refund, Confirmed),
     (Shipped, Deliver, Delivered),
+    (Shipped, Refund, Shipped),
     (Delivered, ReturnItems, Delivered),
+    (Delivered, Refund, Delivered),
 ];
 
 /// Where an action leads from a status, if it is allowed there.

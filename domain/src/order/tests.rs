@@ -5,7 +5,10 @@ use crate::examples::{address, after, gbp, item, money, pieces, product, reason,
 use crate::money::MoneyError;
 use crate::product::RefusalReason;
 
+mod bank;
+mod payment;
 mod properties;
+mod refunds;
 mod stored;
 
 fn given(events: Vec<OrderEvent>) -> cqrs_es::test::AggregateTestExecutor<Order> {
@@ -22,6 +25,7 @@ pub(super) fn place(items: Vec<OrderItem>) -> OrderCommand {
         customer_id: user(1),
         items,
         shipping_address: address(),
+        payment: None,
     }
 }
 
@@ -31,6 +35,7 @@ fn placed() -> OrderEvent {
         items: two_items(),
         total: gbp(3500),
         shipping_address: address(),
+        payment: None,
     }
 }
 
@@ -87,6 +92,7 @@ fn rejected() -> OrderEvent {
     OrderEvent::Rejected {
         refused: refused(),
         total: gbp(3500),
+        cause: RejectionCause::Stock,
     }
 }
 
@@ -144,11 +150,20 @@ fn delivered() -> Vec<OrderEvent> {
 fn command_for(action: OrderAction) -> OrderCommand {
     match action {
         OrderAction::Confirm => OrderCommand::Confirm,
+        OrderAction::MarkReserved => OrderCommand::MarkReserved,
         OrderAction::Reject => OrderCommand::Reject { refused: refused() },
+        OrderAction::Expire => OrderCommand::Expire,
+        OrderAction::GiveUp => OrderCommand::GiveUp {
+            reason: reason("stuck"),
+        },
         OrderAction::Cancel => cancel(),
         OrderAction::Ship => ship("T-2"),
         OrderAction::Deliver => OrderCommand::Deliver,
         OrderAction::ReturnItems => back(&[(0, 1)], gbp(1000)),
+        OrderAction::Refund => OrderCommand::Refund {
+            amount: gbp(1000),
+            reason: reason("late"),
+        },
     }
 }
 
@@ -241,18 +256,32 @@ fn every_action_from_every_status() {
             (status, action),
             (
                 OrderStatus::Pending,
-                OrderAction::Confirm | OrderAction::Reject | OrderAction::Cancel
-            ) | (OrderStatus::Confirmed, OrderAction::Cancel | OrderAction::Ship)
-                | (OrderStatus::Shipped, OrderAction::Deliver)
-                | (OrderStatus::Delivered, OrderAction::ReturnItems)
+                OrderAction::Confirm
+                    | OrderAction::MarkReserved
+                    | OrderAction::Reject
+                    | OrderAction::Expire
+                    | OrderAction::GiveUp
+                    | OrderAction::Cancel
+            ) | (
+                OrderStatus::Confirmed,
+                OrderAction::Cancel | OrderAction::Ship | OrderAction::Refund
+            ) | (OrderStatus::Shipped, OrderAction::Deliver | OrderAction::Refund)
+                | (
+                    OrderStatus::Delivered,
+                    OrderAction::ReturnItems | OrderAction::Refund
+                )
         )
     };
     let repeat = |status, action| {
         matches!(
             (status, action),
-            (OrderStatus::Confirmed, OrderAction::Confirm)
-                | (OrderStatus::Rejected, OrderAction::Reject)
-                | (OrderStatus::Cancelled, OrderAction::Cancel)
+            (
+                OrderStatus::Confirmed,
+                OrderAction::Confirm | OrderAction::MarkReserved
+            ) | (
+                OrderStatus::Rejected,
+                OrderAction::Reject | OrderAction::Expire | OrderAction::GiveUp
+            ) | (OrderStatus::Cancelled, OrderAction::Cancel)
                 | (OrderStatus::Delivered, OrderAction::Deliver)
         )
     };
@@ -261,12 +290,19 @@ fn every_action_from_every_status() {
         assert_eq!(order.status(), Some(status));
         for action in OrderAction::ALL {
             let answer = given(way_to(status)).when(command_for(action));
-            if allowed(status, action) {
+            if allowed(status, action) && action == OrderAction::Refund {
+                answer.then_expect_error(OrderError::NoPayment);
+            } else if allowed(status, action) {
                 let events = answer.inspect_result().unwrap();
                 assert_eq!(events.len(), 1, "{action:?} when {status:?}");
             } else if repeat(status, action) {
                 answer.then_expect_events(vec![]);
             } else {
+                // Without a payment, to be reserved is to be confirmed.
+                let action = match action {
+                    OrderAction::MarkReserved => OrderAction::Confirm,
+                    action => action,
+                };
                 answer.then_expect_error(OrderError::NotAllowed { status, action });
             }
             assert_eq!(
@@ -385,7 +421,13 @@ fn only_staff_move_parcels_and_only_the_process_confirms() {
             .map(OrderAction::as_str)
             .collect::<Vec<_>>()
     };
-    assert_eq!(by(PerformedBy::Process), ["CONFIRM", "REJECT"]);
+    assert_eq!(
+        by(PerformedBy::Process),
+        ["CONFIRM", "MARK_RESERVED", "REJECT", "EXPIRE"]
+    );
     assert_eq!(by(PerformedBy::CustomerOrStaff), ["CANCEL"]);
-    assert_eq!(by(PerformedBy::Staff), ["SHIP", "DELIVER", "RETURN_ITEMS"]);
+    assert_eq!(
+        by(PerformedBy::Staff),
+        ["GIVE_UP", "SHIP", "DELIVER", "RETURN_ITEMS", "REFUND"]
+    );
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use kontor_domain::{
-    Carrier, Channels, Money, OrderEvent, OrderId, RefusedItem, TrackingNumber, UserEvent, UserId,
+    Carrier, Channels, DeclineReason, Money, OrderEvent, OrderId, RefusedItem, RejectionCause,
+    TrackingNumber, UserEvent, UserId,
 };
 use kontor_eventstore::Body;
 
@@ -151,7 +152,22 @@ pub fn occasion(body: &Body) -> Option<(Subject, Occasion<'_>)> {
 fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
     Some(match event {
         OrderEvent::Confirmed { .. } => Occasion::OrderConfirmed,
-        OrderEvent::Rejected { refused, .. } => Occasion::OrderRejected { refused },
+        // A decline is told when it rejects the order: one that comes after the end is no news.
+        OrderEvent::Rejected { refused, cause, .. } => match cause {
+            RejectionCause::Stock => Occasion::OrderRejected { refused },
+            RejectionCause::PaymentDeclined(reason) => Occasion::PaymentFailed {
+                reason: words(*reason),
+            },
+            RejectionCause::Expired => Occasion::PaymentFailed {
+                reason: "it did not arrive in time",
+            },
+            RejectionCause::GivenUp(reason) => Occasion::OrderCancelled {
+                reason: reason.as_str(),
+            },
+        },
+        OrderEvent::PaymentActionRequired { next_action, .. } => Occasion::PaymentNeedsAction {
+            url: next_action.url.as_deref()?,
+        },
         OrderEvent::Shipped {
             tracking_number,
             carrier,
@@ -170,6 +186,39 @@ fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
                 refunded: *refunded,
             }
         }
-        OrderEvent::Placed { .. } | OrderEvent::ItemsReturned { .. } => return None,
+        // Money promised back is told when it is promised, so not again when it is paid.
+        OrderEvent::RefundOrdered { amount, owed, .. } => Occasion::OrderRefunded {
+            refund: *amount,
+            refunded: *owed,
+        },
+        OrderEvent::Placed { .. }
+        | OrderEvent::ItemsReturned { .. }
+        | OrderEvent::Reserved {}
+        | OrderEvent::PaymentAuthorised { .. }
+        | OrderEvent::PaymentDeclined { .. }
+        | OrderEvent::PaymentCaptured { .. }
+        | OrderEvent::PaymentVoided { .. }
+        | OrderEvent::PaymentRefunded { .. }
+        | OrderEvent::SettledByHand { .. } => return None,
     })
+}
+
+/// Why a payment was declined, in words for the customer that end a sentence.
+const fn words(reason: DeclineReason) -> &'static str {
+    match reason.for_customer() {
+        DeclineReason::InsufficientFunds => "there is not enough money or credit",
+        DeclineReason::ExpiredCard => "the card is past its date",
+        DeclineReason::IncorrectCvc => "the security code is wrong",
+        DeclineReason::IncorrectDetails => "the number, the date or the postal code of the card is wrong",
+        DeclineReason::LimitExceeded => "it is more than the card allows",
+        DeclineReason::NotSupported => "the card cannot be used for this purchase",
+        DeclineReason::AuthenticationRequired => "the bank wants you to prove who you are",
+        DeclineReason::AuthenticationFailed => "you did not prove to the bank who you are",
+        DeclineReason::InvalidPaymentMethod => "the means of payment is not known or has been used up",
+        DeclineReason::ProcessingError => "something broke on the way to the bank",
+        DeclineReason::CardDeclined
+        | DeclineReason::FraudSuspected
+        | DeclineReason::LostOrStolen
+        | DeclineReason::Other => "the bank declined it",
+    }
 }

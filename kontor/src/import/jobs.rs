@@ -192,6 +192,7 @@ impl Counter<'_> {
             customer_id: self.users[sale.buyer],
             items: items?,
             shipping_address: Personal::new(countries::address(recipient, &sale.country)?),
+            payment: None,
         })
     }
 

@@ -111,6 +111,16 @@ impl Log {
                     }
                 }
             }
+            Body::Order(id, OrderEvent::RefundOrdered { amount, owed, .. }) => {
+                let ours = self.is_ours(event);
+                self.hour(event, ours).1 += amount.amount_minor();
+                if let Some(order) = self.orders.get_mut(&id.to_string()) {
+                    order.refunded = owed.amount_minor();
+                    if !ours {
+                        order.refunded_since += amount.amount_minor();
+                    }
+                }
+            }
             Body::Product(_, ProductEvent::StockAdjusted { delta, .. }) => {
                 if self.is_ours(event)
                     && let Some((corrections, pieces)) = &mut self.books.corrections

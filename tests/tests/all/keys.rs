@@ -74,6 +74,7 @@ async fn place(
         customer_id,
         items,
         shipping_address: address(),
+        payment: None,
     };
     store
         .create::<Order>(id, place, key(shop.context(), name, input))

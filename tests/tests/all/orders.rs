@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kontor_domain::{
-    Order, OrderCommand, OrderId, OrderStatus, RefusalReason, RefusedItem, ReturnLine, ReturnedLine, UserId,
+    Order, OrderCommand, OrderId, OrderStatus, RefusalReason, RefusedItem, RejectionCause, ReturnLine,
+    ReturnedLine, UserId,
 };
 use kontor_eventstore::ManualClock;
 use kontor_projections::orders::{self, Happening, OrderFilter, OrderRow, Orders, TimelineEntry};
@@ -159,7 +160,13 @@ async fn a_row_says_why_an_order_came_to_nothing() {
     let row = shop.order_row(rejected).await;
     assert_eq!(
         (row.status.as_str(), &row.timeline[1].what),
-        ("REJECTED", &Happening::Rejected { refused })
+        (
+            "REJECTED",
+            &Happening::Rejected {
+                refused,
+                cause: RejectionCause::Stock
+            }
+        )
     );
     let row = shop.order_row(cancelled).await;
     let why = Happening::Cancelled {

@@ -13,7 +13,7 @@ fn refused(row: &OrderRow) -> Vec<RefusedItem> {
     row.timeline
         .iter()
         .find_map(|entry| match &entry.what {
-            Happening::Rejected { refused } => Some(refused.clone()),
+            Happening::Rejected { refused, .. } => Some(refused.clone()),
             _ => None,
         })
         .unwrap_or_default()
@@ -265,6 +265,7 @@ async fn an_order_of_the_past_is_confirmed_in_the_past() {
         customer_id: customer,
         items,
         shipping_address: address(),
+        payment: None,
     };
     let mut context = shop.context();
     context.time = "2010-12-01T08:26:00Z".parse().unwrap();

@@ -70,6 +70,7 @@ async fn a_morning(shop: &Shop, clock: &ManualClock) -> i64 {
         customer_id: customer,
         items: vec![foreign],
         shipping_address: address(),
+        payment: None,
     };
     let last = shop
         .send::<Order>(OrderId::from_ulid(shop.store.ids().next()), place)

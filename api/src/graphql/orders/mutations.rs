@@ -79,7 +79,13 @@ impl Refuses for Aggregate {
             OrderError::RefundTooLarge { refundable, .. } => {
                 RefundTooLarge::new(message, INPUT.field("refund").path(), refundable.into()).into()
             }
-            OrderError::AlreadyPlaced => return None,
+            // No mutation sends what is refused so.
+            OrderError::AlreadyPlaced
+            | OrderError::NotPaid
+            | OrderError::NoPayment
+            | OrderError::OtherPayment
+            | OrderError::InconsistentPayment
+            | OrderError::AuthorisedTooMuch { .. } => return None,
         })
     }
 }

@@ -78,6 +78,7 @@ async fn place(
                 customer_id,
                 items,
                 shipping_address: wanted.shipping_address,
+                payment: None,
             };
             let ready = Ready::<Aggregate> {
                 id,

@@ -1,6 +1,7 @@
 //! What happened to an order.
 
 use async_graphql::{Enum, ID, Interface, SimpleObject};
+use kontor_domain as domain;
 use kontor_projections::orders::{Happening, TimelineEntry as Entry};
 
 use super::OrderStatus;
@@ -40,11 +41,55 @@ macro_rules! entries {
 entries! {
     /// The customer ordered.
     OrderPlacedEntry {}
-    /// Everything was reserved.
+    /// Everything was reserved; the payment is next.
+    OrderReservedEntry {}
+    /// The payment waits for the customer.
+    PaymentActionRequiredEntry {}
+    /// The bank holds the money.
+    PaymentAuthorisedEntry {
+        /// How much is held, in all.
+        amount: Money,
+    }
+    /// The payment was declined.
+    PaymentDeclinedEntry {
+        /// Why.
+        reason: DeclineReason,
+    }
+    /// The money was taken.
+    PaymentCapturedEntry {
+        /// How much was taken, in all.
+        amount: Money,
+    }
+    /// The payment was let go; nothing is held any more.
+    PaymentVoidedEntry {}
+    /// Money went back to the customer.
+    PaymentRefundedEntry {
+        /// How much this time.
+        amount: Money,
+    }
+    /// Money was promised back without items coming back.
+    RefundOrderedEntry {
+        /// How much.
+        amount: Money,
+        /// Why, in the words of whoever promised it.
+        reason: String,
+    }
+    /// Staff said that a step of the payment counts as done.
+    PaymentSettledByHandEntry {
+        /// Which step.
+        step: PaymentStep,
+        /// How much money it was about; null when it let money go.
+        amount: Option<Money>,
+    }
+    /// Everything was reserved, and the money is certain if any was to be paid.
     OrderConfirmedEntry {}
-    /// Something was not to be had; what had been reserved was released.
+    /// It could not be had; what had been reserved was released.
     OrderRejectedEntry {
-        /// What was not to be had, and how much of it there was.
+        /// Why.
+        cause: RejectionCause,
+        /// Why the payment was declined, if that is the cause.
+        decline_reason: Option<DeclineReason>,
+        /// What was not to be had, and how much of it there was; empty for another cause than stock.
         refused_items: Vec<RefusedItem>,
     }
     /// It was called off.
@@ -71,6 +116,93 @@ entries! {
         reason: String,
         /// Whether the pieces went back into stock.
         restocked: bool,
+    }
+}
+
+/// Why an order was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(crate) enum RejectionCause {
+    /// Something was not to be had.
+    Stock,
+    /// The payment was declined.
+    PaymentDeclined,
+    /// It was not paid in time.
+    Expired,
+    /// Staff gave it up.
+    GivenUp,
+}
+
+/// A step of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "kontor_domain::PaymentStep")]
+pub(crate) enum PaymentStep {
+    /// Have the amount held.
+    Authorise,
+    /// Take what is held.
+    Capture,
+    /// Let it go.
+    Void,
+    /// Pay back.
+    Refund,
+}
+
+/// Why a payment was declined, as far as customers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(crate) enum DeclineReason {
+    /// Not enough money or credit.
+    InsufficientFunds,
+    /// The bank said no, and did not say why or would not have it told.
+    CardDeclined,
+    /// The card is past its date.
+    ExpiredCard,
+    /// The security code is wrong.
+    IncorrectCvc,
+    /// The number, the date or the postal code of the card is wrong.
+    IncorrectDetails,
+    /// More, or more often, than the card allows.
+    LimitExceeded,
+    /// The card cannot be used for this: this kind of purchase, this currency, this country.
+    NotSupported,
+    /// The bank wants the customer to prove who they are, and nobody was there to do so.
+    AuthenticationRequired,
+    /// The customer tried to prove who they are, and failed or gave up.
+    AuthenticationFailed,
+    /// The gateway does not know the payment method, or it has been used up.
+    InvalidPaymentMethod,
+    /// Something broke on the way to the bank; another try may succeed.
+    ProcessingError,
+    /// Anything else.
+    Other,
+}
+
+impl From<domain::DeclineReason> for DeclineReason {
+    fn from(reason: domain::DeclineReason) -> Self {
+        use domain::DeclineReason as Reason;
+        match reason.for_customer() {
+            Reason::InsufficientFunds => Self::InsufficientFunds,
+            Reason::CardDeclined | Reason::FraudSuspected | Reason::LostOrStolen => Self::CardDeclined,
+            Reason::ExpiredCard => Self::ExpiredCard,
+            Reason::IncorrectCvc => Self::IncorrectCvc,
+            Reason::IncorrectDetails => Self::IncorrectDetails,
+            Reason::LimitExceeded => Self::LimitExceeded,
+            Reason::NotSupported => Self::NotSupported,
+            Reason::AuthenticationRequired => Self::AuthenticationRequired,
+            Reason::AuthenticationFailed => Self::AuthenticationFailed,
+            Reason::InvalidPaymentMethod => Self::InvalidPaymentMethod,
+            Reason::ProcessingError => Self::ProcessingError,
+            Reason::Other => Self::Other,
+        }
+    }
+}
+
+impl From<&domain::RejectionCause> for RejectionCause {
+    fn from(cause: &domain::RejectionCause) -> Self {
+        match cause {
+            domain::RejectionCause::Stock => Self::Stock,
+            domain::RejectionCause::PaymentDeclined(_) => Self::PaymentDeclined,
+            domain::RejectionCause::Expired => Self::Expired,
+            domain::RejectionCause::GivenUp(_) => Self::GivenUp,
+        }
     }
 }
 
@@ -110,73 +242,87 @@ pub(crate) struct ReturnedItem {
     quantity: u32,
 }
 
+impl From<&domain::RefusedItem> for RefusedItem {
+    fn from(refused: &domain::RefusedItem) -> Self {
+        Self {
+            product_id: refused.product_id.to_string().into(),
+            requested: refused.requested.get(),
+            available: refused.available.into(),
+            reason: refused.reason.into(),
+        }
+    }
+}
+
+impl From<&domain::ReturnedLine> for ReturnedItem {
+    fn from(line: &domain::ReturnedLine) -> Self {
+        Self {
+            item: line.line,
+            product_id: line.product_id.to_string().into(),
+            quantity: line.quantity.get(),
+        }
+    }
+}
+
 impl From<&Entry> for TimelineEntry {
     fn from(entry: &Entry) -> Self {
         let (at, status, position) = (DateTime(entry.at), entry.status.into(), Position(entry.position));
+        /// An entry with what all of them share.
+        macro_rules! entry {
+            ($name:ident $(, $field:ident: $value:expr)*) => {
+                $name { at, status, position, $($field: $value),* }.into()
+            };
+        }
         match &entry.what {
-            Happening::Placed => OrderPlacedEntry { at, status, position }.into(),
-            Happening::Confirmed => OrderConfirmedEntry { at, status, position }.into(),
-            Happening::Rejected { refused } => {
-                let refused_items = refused
-                    .iter()
-                    .map(|refused| RefusedItem {
-                        product_id: refused.product_id.to_string().into(),
-                        requested: refused.requested.get(),
-                        available: refused.available.into(),
-                        reason: refused.reason.into(),
-                    })
-                    .collect();
-                OrderRejectedEntry {
-                    at,
-                    status,
-                    position,
-                    refused_items,
-                }
-                .into()
+            Happening::Placed => entry!(OrderPlacedEntry),
+            Happening::Reserved => entry!(OrderReservedEntry),
+            Happening::PaymentActionRequired => entry!(PaymentActionRequiredEntry),
+            Happening::PaymentAuthorised { amount } => {
+                entry!(PaymentAuthorisedEntry, amount: (*amount).into())
             }
-            Happening::Cancelled { reason } => OrderCancelledEntry {
-                at,
-                status,
-                position,
-                reason: reason.clone(),
+            Happening::PaymentDeclined { reason } => entry!(PaymentDeclinedEntry, reason: (*reason).into()),
+            Happening::PaymentCaptured { amount } => entry!(PaymentCapturedEntry, amount: (*amount).into()),
+            Happening::PaymentVoided => entry!(PaymentVoidedEntry),
+            Happening::PaymentRefunded { amount } => entry!(PaymentRefundedEntry, amount: (*amount).into()),
+            Happening::RefundOrdered { amount, reason } => {
+                entry!(RefundOrderedEntry, amount: (*amount).into(), reason: reason.clone())
             }
-            .into(),
+            // Why is for staff, who wrote it for each other.
+            Happening::SettledByHand { due, amount, .. } => {
+                entry!(PaymentSettledByHandEntry, step: (*due).into(), amount: amount.map(Into::into))
+            }
+            Happening::Confirmed => entry!(OrderConfirmedEntry),
+            Happening::Rejected { refused, cause } => {
+                let decline_reason = match cause {
+                    domain::RejectionCause::PaymentDeclined(reason) => Some((*reason).into()),
+                    _ => None,
+                };
+                let refused_items = refused.iter().map(RefusedItem::from).collect();
+                entry!(
+                    OrderRejectedEntry, cause: cause.into(), decline_reason: decline_reason,
+                    refused_items: refused_items
+                )
+            }
+            Happening::Cancelled { reason } => entry!(OrderCancelledEntry, reason: reason.clone()),
             Happening::Shipped {
                 tracking_number,
                 carrier,
-            } => OrderShippedEntry {
-                at,
-                status,
-                position,
-                tracking_number: tracking_number.clone(),
-                carrier: carrier.clone(),
+            } => {
+                let tracking_number = tracking_number.clone();
+                entry!(OrderShippedEntry, tracking_number: tracking_number, carrier: carrier.clone())
             }
-            .into(),
-            Happening::Delivered => OrderDeliveredEntry { at, status, position }.into(),
+            Happening::Delivered => entry!(OrderDeliveredEntry),
             Happening::Returned {
                 lines,
                 refund,
                 reason,
                 restocked,
             } => {
-                let items = lines
-                    .iter()
-                    .map(|line| ReturnedItem {
-                        item: line.line,
-                        product_id: line.product_id.to_string().into(),
-                        quantity: line.quantity.get(),
-                    })
-                    .collect();
-                ItemsReturnedEntry {
-                    at,
-                    status,
-                    position,
-                    items,
-                    refund: (*refund).into(),
-                    reason: reason.clone(),
-                    restocked: *restocked,
-                }
-                .into()
+                let (reason, restocked) = (reason.clone(), *restocked);
+                let items = lines.iter().map(ReturnedItem::from).collect();
+                entry!(
+                    ItemsReturnedEntry, items: items, refund: (*refund).into(), reason: reason,
+                    restocked: restocked
+                )
             }
         }
     }

@@ -13,7 +13,8 @@ fn command() -> impl Strategy<Value = OrderCommand> {
     let lines = prop::collection::vec((0_u32..5, 1_u32..4), 0..3);
     prop_oneof![
         1 => Just(place(two_items())),
-        2 => Just(OrderCommand::Confirm),
+        1 => Just(OrderCommand::Confirm),
+        1 => Just(OrderCommand::MarkReserved),
         1 => Just(OrderCommand::Reject { refused: refused() }),
         1 => Just(cancel()),
         2 => (1..3).prop_map(|n| ship(&format!("T-{n}"))),
@@ -39,6 +40,7 @@ fn action_of(event: &OrderEvent) -> OrderAction {
         OrderEvent::Shipped { .. } => OrderAction::Ship,
         OrderEvent::Delivered {} => OrderAction::Deliver,
         OrderEvent::ItemsReturned { .. } => OrderAction::ReturnItems,
+        other => panic!("{} of an order without a payment", other.name()),
     }
 }
 

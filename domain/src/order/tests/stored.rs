@@ -46,11 +46,23 @@ fn events_and_snapshots_round_trip() {
         came_back(&[(0, 1, 2)], gbp(2000), gbp(2000)),
         rejected(),
         cancelled(),
-    ];
+    ]
+    .into_iter()
+    .chain(super::payment::of_every_kind())
+    .collect::<Vec<_>>();
     assert_events_round_trip(
         &samples,
         &[
             "Placed",
+            "Reserved",
+            "PaymentActionRequired",
+            "PaymentAuthorised",
+            "PaymentDeclined",
+            "PaymentCaptured",
+            "PaymentVoided",
+            "PaymentRefunded",
+            "RefundOrdered",
+            "SettledByHand",
             "Confirmed",
             "Rejected",
             "Cancelled",
@@ -60,5 +72,6 @@ fn events_and_snapshots_round_trip() {
         ],
     );
     assert_snapshot_round_trips(&after::<Order>(&samples[..6]));
+    assert_snapshot_round_trips(&after::<Order>(&super::payment::of_every_kind()));
     assert_snapshot_round_trips(&Order::default());
 }
