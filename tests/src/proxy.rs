@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
+    /// How many cuts have been made good: nothing passes any more that was there before them.
+    cuts_made: watch::Receiver<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +28,13 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(State { open: true, cuts: 0 });
-        tokio::spawn(serve(listener, place, state.subscribe()));
-        Self { port, state }
+        let (made, cuts_made) = watch::channel(0);
+        tokio::spawn(serve(listener, place, state.subscribe(), made));
+        Self {
+            port,
+            state,
+            cuts_made,
+        }
     }
 
     /// The same URL, through the proxy.
@@ -37,13 +44,19 @@ impl Proxy {
     }
 
     /// Breaks every connection, and takes no more.
-    pub fn cut(&self) {
+    pub async fn cut(&self) {
         self.state.send_modify(|state| {
             *state = State {
                 open: false,
                 cuts: state.cuts + 1,
             }
         });
+        let cuts = self.state.borrow().cuts;
+        self.cuts_made
+            .clone()
+            .wait_for(|made| *made >= cuts)
+            .await
+            .expect("the proxy lives");
     }
 
     /// Takes connections again.
@@ -59,7 +72,12 @@ fn place_of(url: &str) -> &str {
     rest.split(['/', '?']).next().unwrap()
 }
 
-async fn serve(listener: TcpListener, place: String, mut state: watch::Receiver<State>) {
+async fn serve(
+    listener: TcpListener,
+    place: String,
+    mut state: watch::Receiver<State>,
+    made: watch::Sender<u32>,
+) {
     let mut connections = JoinSet::new();
     let mut cuts = 0;
     loop {
@@ -83,6 +101,7 @@ async fn serve(listener: TcpListener, place: String, mut state: watch::Receiver<
                 if now.cuts != cuts {
                     cuts = now.cuts;
                     connections.shutdown().await;
+                    made.send_replace(cuts);
                 }
             }
         }

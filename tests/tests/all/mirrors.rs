@@ -271,7 +271,7 @@ async fn a_redis_that_was_away_is_brought_up_to_date() {
     let Readers { cards, .. } = readers(&shop);
     let id = lamp.id.to_string();
     for _ in 0..2 {
-        proxy.cut();
+        proxy.cut().await;
         let order = shop.order(customer, &[(&lamp, 1)]).await;
         let row = shop.until_status(order, "CONFIRMED").await;
         shop.runtime

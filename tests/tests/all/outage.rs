@@ -126,7 +126,7 @@ async fn a_command_whose_answer_is_lost_on_the_way_is_done_once() {
         waiting(&shop, "transactionid").await;
         let [first, second] = &mut locks;
         first.execute(lock.as_str()).await.unwrap();
-        proxy.cut();
+        proxy.cut().await;
         proxy.mend();
         // The writer comes back to find out, and has to queue; so does the second, behind it.
         waiting(&shop, "advisory").await;

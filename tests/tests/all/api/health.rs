@@ -58,7 +58,7 @@ async fn without_postgres_a_process_is_alive_but_not_ready_and_says_why() {
         .await;
     let api = ApiShop::over(away, Door::default()).await;
     assert_eq!(ready(&api).await.0, 200);
-    proxy.cut();
+    proxy.cut().await;
     let (status, page) = ready(&api).await;
     assert_eq!(
         (status, &page["ready"], &page["status"]),
