@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Executor, PgConnection, PgPool, Postgres, Transaction};
 
 use super::occasion::Channel;
 
@@ -98,6 +98,15 @@ pub(super) async fn choose(
     Ok(())
 }
 
+/// A transaction whose statements are planned for the table as it is. A plan kept from when there were no notifications reads all
+/// of them each time.
+async fn planned_anew(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    tx.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        .await?;
+    Ok(tx)
+}
+
 /// A notification whose time has come.
 #[derive(Debug, Clone)]
 pub(super) struct Due {
@@ -119,7 +128,7 @@ pub(super) async fn due(pool: &PgPool, channel: Channel, limit: i64) -> Result<V
         channel.as_str(),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *planned_anew(pool).await?)
     .await
 }
 
@@ -178,6 +187,7 @@ pub(super) async fn settle(
     for (due, verdict) in verdicts {
         columns.push(due, verdict);
     }
+    let mut tx = planned_anew(pool).await?;
     let done = sqlx::query!(
         "UPDATE notifications AS n
          SET state = v.state, attempts = n.attempts + v.tries, last_error = v.error,
@@ -199,8 +209,9 @@ pub(super) async fn settle(
         lease.owner,
         lease.epoch
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(done.rows_affected())
 }
 
