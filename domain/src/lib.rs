@@ -44,7 +44,7 @@ pub use ids::{IdError, OrderId, ProductId, UserId};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     CaptureAt, Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, Payment,
-    PaymentDue, PaymentStep, PerformedBy, RefusedItem, RejectionCause, ReturnLine, ReturnedLine,
+    PaymentDue, PaymentStep, PendingStep, PerformedBy, RefusedItem, RejectionCause, ReturnLine, ReturnedLine,
 };
 pub use payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,

@@ -16,6 +16,7 @@ mod due;
 mod events;
 mod items;
 mod payment;
+mod pending;
 mod states;
 
 pub use commands::{OrderCommand, OrderError};
@@ -23,6 +24,7 @@ pub use due::{CaptureAt, PaymentDue, PaymentStep};
 pub use events::{OrderEvent, RejectionCause};
 pub use items::{MAX_ITEMS, OrderItem, RefusedItem, ReturnLine, ReturnedLine, stock_needed, total};
 pub use payment::Payment;
+pub use pending::PendingStep;
 pub use states::{OrderAction, OrderStatus, PerformedBy, TRANSITIONS, allowed_actions, transition};
 
 const SCHEMA: u32 = 2;
@@ -107,6 +109,12 @@ impl Order {
         self.placed.as_ref()?.payment_due(capture)
     }
 
+    /// What it waits for, if for anything.
+    #[must_use]
+    pub fn pending(&self, capture: CaptureAt) -> Option<PendingStep> {
+        self.placed.as_ref()?.pending(capture)
+    }
+
     /// What can be done to it now.
     pub fn allowed_actions(&self) -> impl Iterator<Item = OrderAction> {
         self.status().into_iter().flat_map(allowed_actions)
@@ -161,6 +169,10 @@ impl Placed {
             OrderCommand::NothingToVoid => return Ok(self.nothing_to_void()),
             OrderCommand::SettleByHand { capture, reason } => return self.settle_by_hand(capture, reason),
             OrderCommand::Refund { amount, reason } => return self.order_refund(amount, reason),
+            OrderCommand::Retry { capture } => {
+                let step = self.pending(capture).ok_or(OrderError::NothingPending)?;
+                OrderEvent::RetryRequested { step }
+            }
             OrderCommand::Expire => self.rejected(RejectionCause::Expired),
             OrderCommand::GiveUp { reason } => self.rejected(RejectionCause::GivenUp(reason)),
             OrderCommand::Reject { refused } => OrderEvent::Rejected {
@@ -203,6 +215,7 @@ impl Placed {
             OrderCommand::Place { .. }
             | OrderCommand::ObservePayment { .. }
             | OrderCommand::NothingToVoid
+            | OrderCommand::Retry { .. }
             | OrderCommand::SettleByHand { .. } => return None,
             OrderCommand::MarkReserved if self.must_be_paid() => OrderAction::MarkReserved,
             OrderCommand::MarkReserved | OrderCommand::Confirm => OrderAction::Confirm,
@@ -309,6 +322,7 @@ impl Placed {
             | OrderEvent::PaymentCaptured { .. }
             | OrderEvent::PaymentVoided { .. }
             | OrderEvent::PaymentRefunded { .. }
+            | OrderEvent::RetryRequested { .. }
             | OrderEvent::SettledByHand { .. } => {}
             OrderEvent::RefundOrdered { owed, .. } => self.owed = owed,
             OrderEvent::Confirmed { .. } => self.status = OrderStatus::Confirmed,

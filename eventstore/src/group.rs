@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use kontor_domain::{ClaimChange, ClaimKind};
@@ -18,15 +18,28 @@ use crate::recorded::Body;
 /// those behind it may be: their state never existed. A bare version check would not notice when another
 /// process has meanwhile filled the gap.
 #[derive(Debug, Default)]
-pub(crate) struct Chain(AtomicBool);
+pub(crate) struct Chain {
+    broken: AtomicBool,
+    /// The version up to which its proposals are known to be written.
+    written: AtomicU64,
+}
 
 impl Chain {
     pub(crate) fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.broken.load(Ordering::Acquire)
     }
 
     pub(crate) fn break_off(&self) {
-        self.0.store(true, Ordering::Release);
+        self.broken.store(true, Ordering::Release);
+    }
+
+    /// Everything up to this version is in the log. They are written in turn, and answered in any.
+    pub(crate) fn written(&self, version: u64) {
+        self.written.fetch_max(version, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_written(&self, version: u64) -> bool {
+        self.written.load(Ordering::Acquire) >= version
     }
 }
 

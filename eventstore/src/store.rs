@@ -116,10 +116,12 @@ struct Newest<A> {
 
 impl<A> Newest<A> {
     fn new(aggregate: A, version: u64) -> Self {
+        let chain = Arc::<Chain>::default();
+        chain.written(version);
         Self {
             aggregate,
             version,
-            chain: Arc::default(),
+            chain,
         }
     }
 }
@@ -275,6 +277,28 @@ impl Store {
             return Ok(look(&newest.aggregate));
         }
         self.inspect(id, |aggregate, _| look(aggregate)).await
+    }
+
+    /// Looks at an aggregate as the log has it, `at_least` up to that version: what is not written yet is not seen, however
+    /// sure to be written it seems.
+    ///
+    /// # Errors
+    /// When it is not in memory like that and cannot be loaded.
+    pub async fn look<A: Stored, T>(
+        &self,
+        id: A::Id,
+        at_least: u64,
+        look: impl Fn(&A, u64) -> T,
+    ) -> Result<T, ReadError> {
+        if let Some(slot) = A::slots(&self.inner.slots).known(&id)
+            && let Some(newest) = slot.0.lock().await.as_ref().filter(|newest| {
+                let (chain, version) = (&newest.chain, newest.version);
+                version >= at_least && !chain.is_broken() && chain.is_written(version)
+            })
+        {
+            return Ok(look(&newest.aggregate, newest.version));
+        }
+        self.inspect(id, look).await
     }
 
     /// Who holds a claim, by the log itself rather than a view.

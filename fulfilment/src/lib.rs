@@ -4,9 +4,13 @@
 //! A process manager's commands carry keys derived from the event they answer, so that whoever repeats a step, after a
 //! crash or with a stolen lease, gets the outcome of the first time.
 
+pub mod cashier;
 pub mod notifications;
 pub mod order_process;
 pub mod payments;
+
+mod pending;
+mod plans;
 
 pub use notifications::Notifications;
 pub use order_process::OrderProcess;

@@ -2,12 +2,13 @@
 //!
 //! | the order was | the process |
 //! | --- | --- |
-//! | placed | asks every product for its pieces; confirms if all said yes, rejects with what was refused if not |
+//! | placed | asks every product for its pieces; says so if all said yes, which confirms an order that costs nothing here; rejects with what was refused if not |
 //! | rejected or cancelled | has every product release what it holds for the order |
 //! | shipped | has every product commit it: the pieces leave the house |
 //! | returned, to be restocked | has the products take the pieces back |
 //!
-//! Payment will stand between reservation and confirmation. Each step is decided by the aggregates and recorded as an
+//! Where something is to be paid, [`crate::cashier`] sees to it: this process says in a table what each order waits for, in the
+//! transaction that moves its checkpoint. Each step is decided by the aggregates and recorded as an
 //! event, refusals too, so the process has no state of its own beyond its checkpoint: whatever it repeats, the keys of its
 //! commands make the log answer as before. An order cancelled while it is being reserved refuses its confirmation; what
 //! was reserved is then released by the answer to the cancellation, which comes later in the order's own stream.
@@ -31,9 +32,12 @@ use kontor_eventstore::{
 };
 use sqlx::PgConnection;
 
+use crate::payments::PaymentTerms;
+use crate::pending::{self, Cause, Wait};
+
 /// Orders seen to at the same time.
 const CONCURRENCY: usize = 256;
-const NAME: &str = "order_process";
+pub(crate) const NAME: &str = "order_process";
 /// A shopper waits for what comes of it.
 const PATIENCE: Duration = Duration::from_millis(5);
 
@@ -41,6 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 pub struct OrderProcess {
     store: Store,
     clock: Arc<dyn Clock>,
+    terms: PaymentTerms,
 }
 
 /// Why an event could not be answered.
@@ -74,7 +79,7 @@ impl Consumer for OrderProcess {
 
     fn handle<'a>(
         &'a self,
-        _connection: &'a mut PgConnection,
+        connection: &'a mut PgConnection,
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
         Box::pin(async move {
@@ -92,6 +97,8 @@ impl Consumer for OrderProcess {
                 .try_collect()
                 .await
                 .map_err(|error: StepError| sqlx::Error::Protocol(error.to_string()))?;
+            let waits = self.waits(events).await?;
+            pending::sync(connection, waits, self.terms.pay_within).await?;
             Ok(parked.into_iter().flatten().collect())
         })
     }
@@ -99,7 +106,7 @@ impl Consumer for OrderProcess {
 
 fn concerns(event: &Recorded) -> bool {
     match &event.body {
-        Body::Order(_, event) => !matches!(event, OrderEvent::Confirmed { .. } | OrderEvent::Delivered {}),
+        Body::Order(..) => true,
         Body::Unreadable(it) => it.aggregate_type == "order",
         _ => false,
     }
@@ -108,8 +115,38 @@ fn concerns(event: &Recorded) -> bool {
 impl OrderProcess {
     /// A process manager that sends its commands to `store`.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, clock: Arc<dyn Clock>, terms: PaymentTerms) -> Self {
+        Self { store, clock, terms }
+    }
+
+    /// What the orders of these events wait for by now: those that have a payment.
+    async fn waits(&self, events: &[Arc<Recorded>]) -> Result<Vec<Wait>, sqlx::Error> {
+        let mut newest: HashMap<OrderId, (Arc<Recorded>, bool)> = HashMap::new();
+        for event in events {
+            if let Body::Order(id, it) = &event.body {
+                let retry = matches!(it, OrderEvent::RetryRequested { .. });
+                let known = newest.entry(*id).or_insert((Arc::clone(event), false));
+                *known = (Arc::clone(event), known.1 || retry);
+            }
+        }
+        let waits: Vec<Option<Wait>> = futures::stream::iter(newest)
+            .map(|(id, (event, retry))| self.wait(id, event, retry))
+            .buffer_unordered(CONCURRENCY)
+            // What cannot be read is parked.
+            .filter(|wait| std::future::ready(!matches!(wait, Err(ReadError::Undecodable(_)))))
+            .try_collect()
+            .await?;
+        Ok(waits.into_iter().flatten().collect())
+    }
+
+    async fn wait(&self, id: OrderId, event: Arc<Recorded>, retry: bool) -> Result<Option<Wait>, ReadError> {
+        self.store
+            .look(id, event.sequence, |order: &Order, version| {
+                order.payment()?;
+                let cause = Cause::of(&event, retry);
+                Some(Wait::of(id, order, version, self.terms.capture, cause))
+            })
+            .await
     }
 
     /// Answers one order's events; from the first that cannot be answered on, they are parked.
@@ -193,7 +230,8 @@ impl Step<'_> {
             | OrderEvent::PaymentVoided { .. }
             | OrderEvent::PaymentRefunded { .. }
             | OrderEvent::RefundOrdered { .. }
-            | OrderEvent::SettledByHand { .. } => Ok(()),
+            | OrderEvent::SettledByHand { .. }
+            | OrderEvent::RetryRequested { .. } => Ok(()),
         }
     }
 
@@ -205,7 +243,7 @@ impl Step<'_> {
         let refused: Vec<RefusedItem> = try_join_all(answers).await?.into_iter().flatten().collect();
         crash::point("process.reserved");
         let (name, command) = if refused.is_empty() {
-            ("confirm", OrderCommand::Confirm)
+            ("mark_reserved", OrderCommand::MarkReserved)
         } else {
             ("reject", OrderCommand::Reject { refused })
         };

@@ -8,7 +8,8 @@ use kontor_eventstore::{
     Clock, Consumer, Ids, Progress, Resumed, Store, StreamKey, SystemClock, Worker, dead_letters, schema,
 };
 use kontor_fulfilment::notifications::{self, Channel, Post};
-use kontor_fulfilment::{Notifications, OrderProcess};
+use kontor_fulfilment::payments::{Payments, PaymentsConfig};
+use kontor_fulfilment::{Notifications, OrderProcess, cashier};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -57,6 +58,8 @@ pub struct Runtime {
     pub redis: Redis,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where orders and the payment gateway meet.
+    pub payments: Payments,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
     /// Whoever works in this process, by one name.
@@ -70,14 +73,20 @@ impl Runtime {
     /// # Errors
     /// A sentence that says what is wrong and what to do.
     pub async fn open(database_url: &str, redis_url: &str) -> Result<Self> {
-        Self::with_clock(database_url, redis_url, Arc::new(SystemClock)).await
+        let payments = PaymentsConfig::default();
+        Self::with(database_url, redis_url, &payments, Arc::new(SystemClock)).await
     }
 
-    /// [`Runtime::open`] with another clock.
+    /// [`Runtime::open`] with other payments than simulated ones, or another clock.
     ///
     /// # Errors
     /// As there.
-    pub async fn with_clock(database_url: &str, redis_url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub async fn with(
+        database_url: &str,
+        redis_url: &str,
+        payments: &PaymentsConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let pool = connect(database_url).await?;
         schema::migrate(&pool).await?;
         let stop = CancellationToken::new();
@@ -87,6 +96,12 @@ impl Runtime {
             .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());
         let owner = format!("{}-{}", std::process::id(), store.ids().next());
+        let payments = payments.open(
+            store.clone(),
+            (*pool.connect_options()).clone(),
+            store.ids().clone(),
+            Arc::clone(&clock),
+        )?;
         let worker = Worker::new(store.clone(), Arc::clone(&progress), owner);
         let tasks = TaskTracker::new();
         tasks.spawn({
@@ -98,6 +113,7 @@ impl Runtime {
             progress,
             redis,
             clock,
+            payments,
             stop,
             worker,
             tasks,
@@ -117,18 +133,25 @@ impl Runtime {
         consumers.push(Arc::new(OrderProcess::new(
             self.store.clone(),
             Arc::clone(&self.clock),
+            self.payments.desk.terms(),
         )));
         consumers.push(Arc::new(Notifications::new(self.store.clone())));
         consumers
     }
 
-    /// Starts the projectors, the mirrors, the order process, and what notes whom to tell. They share the work with the
+    /// Starts the projectors, the mirrors, the order process, the cashier, and what notes whom to tell. They share the work with the
     /// workers of other processes.
     pub fn spawn_workers(&self) {
         for consumer in self.consumers() {
             self.tasks
                 .spawn(self.worker.clone().run(consumer, self.stop.clone()));
         }
+        self.tasks.spawn(cashier::run(
+            self.worker.clone(),
+            self.payments.desk.clone(),
+            self.payments.places,
+            self.stop.clone(),
+        ));
         self.spawn_mirror::<ProductCardMirror>();
         self.spawn_mirror::<OrderStatusMirror>();
         self.spawn_mirror::<BestSellerMirror>();

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use kontor_domain::{
-    Address, DeclineReason, Money, Order, OrderEvent, OrderItem, OrderStatus, PaymentStep, Personal,
-    RefusedItem, RejectionCause, ReturnedLine, UserId,
+    Address, DeclineReason, Money, Order, OrderEvent, OrderItem, OrderStatus, PaymentStep, PendingStep,
+    Personal, RefusedItem, RejectionCause, ReturnedLine, UserId,
 };
 use kontor_eventstore::{Body, Recorded};
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,11 @@ pub enum Happening {
         amount: Option<Money>,
         /// Why.
         reason: String,
+    },
+    /// Staff had what the order waits for tried again.
+    RetryRequested {
+        /// What it waited for.
+        step: PendingStep,
     },
     /// Everything is reserved, and the money is certain if any was to be paid.
     Confirmed,
@@ -311,6 +316,7 @@ fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderStatus, Happen
             let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
             (before, Happening::SettledByHand { due, amount, reason })
         }
+        OrderEvent::RetryRequested { step } => (before, Happening::RetryRequested { step: *step }),
         OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
         OrderEvent::Rejected { refused, cause, .. } => (
             OrderStatus::Rejected,

@@ -62,7 +62,8 @@ fn amount(event: &OrderEvent) -> Option<Money> {
         | OrderEvent::PaymentCaptured { .. }
         | OrderEvent::PaymentVoided { .. }
         | OrderEvent::PaymentRefunded { .. }
-        | OrderEvent::SettledByHand { .. } => None,
+        | OrderEvent::SettledByHand { .. }
+        | OrderEvent::RetryRequested { .. } => None,
     }
 }
 

@@ -11,6 +11,7 @@ use kontor_eventstore::{
     SystemClock, checkpoint, dead_letters, read,
 };
 use kontor_fulfilment::notifications::NotificationsConfig;
+use kontor_fulfilment::payments::PaymentsConfig;
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::orders::OrderRow;
@@ -33,6 +34,7 @@ pub struct Opening {
     workers: bool,
     redis_url: Option<String>,
     post: Option<NotificationsConfig>,
+    payments: PaymentsConfig,
 }
 
 impl Default for Opening {
@@ -42,6 +44,7 @@ impl Default for Opening {
             workers: true,
             redis_url: None,
             post: None,
+            payments: PaymentsConfig::default(),
         }
     }
 }
@@ -75,6 +78,13 @@ impl Opening {
         self
     }
 
+    /// With this way to be paid, instead of by a bank that only pretends.
+    #[must_use]
+    pub fn payments(mut self, payments: PaymentsConfig) -> Self {
+        self.payments = payments;
+        self
+    }
+
     /// Opens it on a fresh database.
     pub async fn open(self) -> Shop {
         let database = Database::fresh().await;
@@ -102,7 +112,7 @@ impl Opening {
 
     async fn in_place(self, place: Arc<Place>, database: Option<Database>) -> Shop {
         let redis_url = self.redis_url.as_ref().unwrap_or(&place.redis_url);
-        let runtime = Runtime::with_clock(&place.database_url, redis_url, self.clock)
+        let runtime = Runtime::with(&place.database_url, redis_url, &self.payments, self.clock)
             .await
             .unwrap();
         if self.workers {

@@ -61,6 +61,11 @@ pub enum OrderCommand {
         /// Why, and how it was done.
         reason: Reason,
     },
+    /// Has what the order waits for tried again at once. Each time it is sent that is noted.
+    Retry {
+        /// When this shop captures: what the order waits for depends on it.
+        capture: CaptureAt,
+    },
     /// Something is not to be had.
     Reject {
         /// What, and how many there were.
@@ -162,6 +167,9 @@ pub enum OrderError {
     /// Something is to be paid first.
     #[error("the order is not paid")]
     NotPaid,
+    /// The order waits for nothing that could be tried again.
+    #[error("the order waits for nothing")]
+    NothingPending,
     /// It was placed without a means of payment.
     #[error("the order has no payment")]
     NoPayment,

@@ -131,7 +131,13 @@ impl Placed {
                 amount: payment.authorised,
             }),
             Some(PaymentStatus::Captured) => {
-                let back = if unwanted { payment.captured } else { self.owed };
+                // What was promised while all of it was held may be more than what was taken in the end.
+                let covered = self.owed.amount_minor() <= payment.captured.amount_minor();
+                let back = if covered && !unwanted {
+                    self.owed
+                } else {
+                    payment.captured
+                };
                 let amount = back.checked_sub(payment.refunded).ok()?;
                 (amount.amount_minor() > 0).then_some(PaymentDue::Refund {
                     reference: reference?,

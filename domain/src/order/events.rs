@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::due::PaymentStep;
 use super::items::{OrderItem, RefusedItem, ReturnedLine};
+use super::pending::PendingStep;
 
 use super::states::OrderStatus;
 use crate::address::Address;
@@ -116,6 +117,11 @@ pub enum OrderEvent {
         /// Why.
         reason: Reason,
     },
+    /// Staff had what the order waits for tried again at once.
+    RetryRequested {
+        /// What it waited for.
+        step: PendingStep,
+    },
     /// Everything is reserved, and the money is certain if any was to be paid.
     Confirmed {
         /// What the order costs. Repeated here, as in the two below, so that sums over events need no other event.
@@ -182,6 +188,7 @@ impl OrderEvent {
             Self::PaymentRefunded { .. } => "PaymentRefunded",
             Self::RefundOrdered { .. } => "RefundOrdered",
             Self::SettledByHand { .. } => "SettledByHand",
+            Self::RetryRequested { .. } => "RetryRequested",
             Self::Confirmed { .. } => "Confirmed",
             Self::Rejected { .. } => "Rejected",
             Self::Cancelled { .. } => "Cancelled",

@@ -87,6 +87,12 @@ impl Payment {
         self.refunded
     }
 
+    /// How many times something was paid back.
+    #[must_use]
+    pub const fn refunds(&self) -> u32 {
+        self.refunds
+    }
+
     /// What the customer must do, as long as the payment waits for that.
     #[must_use]
     pub const fn next_action(&self) -> Option<&NextAction> {

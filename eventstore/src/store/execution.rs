@@ -16,12 +16,21 @@ use tracing::debug;
 
 use super::{ExecuteError, Inner, Newest, Outcome, Stored};
 use crate::context::CommandContext;
-use crate::group::{Answer, AppendError, Appended, NewEvent, Proposal};
+use crate::group::{Answer, AppendError, Appended, Chain, NewEvent, Proposal};
 use crate::read::{ReadError, read_stream};
 use crate::upcast;
 
 /// How often a command is decided again when somebody else was faster, before its sender is told (L5).
 const ATTEMPTS: u32 = 12;
+
+/// A command that the writer has been asked to write.
+struct Proposed<A: Entity> {
+    decided: Decided<A>,
+    /// The version it was decided on.
+    base: u64,
+    chain: Arc<Chain>,
+    answer: oneshot::Receiver<Result<Appended, AppendError>>,
+}
 
 /// How a command was decided, before anything is written.
 enum Decided<A: Entity> {
@@ -41,14 +50,18 @@ impl Inner {
         let metadata = serde_json::to_string(&context.metadata()).map_err(unavailable)?;
         let mut seen = 0;
         for attempt in 0..ATTEMPTS {
-            let (decided, base, answer) = self
+            let proposed = self
                 .propose::<A>(id, command.clone(), &context, &metadata, fresh && attempt == 0)
                 .await?;
-            let answer = answer
+            let base = proposed.base;
+            let answer = proposed
+                .answer
                 .await
                 .unwrap_or_else(|_| Err(AppendError::Unavailable("the writer has ended".to_owned())));
             match answer {
-                Ok(Appended::Written { position }) => return self.written(id, base, position, decided),
+                Ok(Appended::Written { position }) => {
+                    return self.written(id, base, position, proposed.decided, &proposed.chain);
+                }
                 Ok(Appended::Repeat(answer)) => return self.repeat(answer).await,
                 Err(AppendError::Stale) => {
                     debug!(aggregate.r#type = A::TYPE, aggregate.id = %id, attempt, "somebody was faster; deciding again");
@@ -77,8 +90,7 @@ impl Inner {
         context: &CommandContext,
         metadata: &str,
         fresh: bool,
-    ) -> Result<(Decided<A>, u64, oneshot::Receiver<Result<Appended, AppendError>>), ExecuteError<A::Error>>
-    {
+    ) -> Result<Proposed<A>, ExecuteError<A::Error>> {
         let slot = A::slots(&self.slots).slot(id);
         let mut slot = slot.0.lock().await;
         let newest = match slot.take() {
@@ -122,8 +134,14 @@ impl Inner {
                 });
             }
         }
+        let chain = Arc::clone(&newest.chain);
         self.writer.send(proposal).await.map_err(unavailable)?;
-        Ok((decided, base, answer))
+        Ok(Proposed {
+            decided,
+            base,
+            chain,
+            answer,
+        })
     }
 
     fn written<A: Stored>(
@@ -132,10 +150,12 @@ impl Inner {
         base: u64,
         position: u64,
         decided: Decided<A>,
+        chain: &Chain,
     ) -> Result<Outcome<A>, ExecuteError<A::Error>> {
         match decided {
             Decided::Events(events) => {
                 let version = base + events.len() as u64;
+                chain.written(version);
                 self.snapshots.consider::<A>(&id, base, version);
                 Ok(Outcome {
                     id,

@@ -199,7 +199,8 @@ fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
         | OrderEvent::PaymentCaptured { .. }
         | OrderEvent::PaymentVoided { .. }
         | OrderEvent::PaymentRefunded { .. }
-        | OrderEvent::SettledByHand { .. } => return None,
+        | OrderEvent::SettledByHand { .. }
+        | OrderEvent::RetryRequested { .. } => return None,
     })
 }
 

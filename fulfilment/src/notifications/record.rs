@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
-use sqlx::{Executor, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool};
 
 use super::occasion::Channel;
+use crate::plans::planned_anew;
 
 /// A notification: the position of its event, and the channel. Displayed and typed as `42/email`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,15 +97,6 @@ pub(super) async fn choose(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// A transaction whose statements are planned for the table as it is. A plan kept from when there were no notifications reads all
-/// of them each time.
-async fn planned_anew(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    tx.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        .await?;
-    Ok(tx)
 }
 
 /// A notification whose time has come.

@@ -31,7 +31,7 @@ fn events() -> [(&'static str, Vec<&'static str>); 3] {
                             StockAdjusted, StockReserved, ReservationRefused, ReservationReleased,
                             ReservationCommitted, StockReturned, Discontinued, Relisted);
     let order = variants!(OrderEvent: Placed, Reserved, PaymentActionRequired, PaymentAuthorised, PaymentDeclined, PaymentCaptured,
-                         PaymentVoided, PaymentRefunded, RefundOrdered, SettledByHand, Confirmed, Rejected, Cancelled,
+                         PaymentVoided, PaymentRefunded, RefundOrdered, SettledByHand, RetryRequested, Confirmed, Rejected, Cancelled,
                          Shipped, Delivered, ItemsReturned);
     [(User::TYPE, user), (Product::TYPE, product), (Order::TYPE, order)]
 }

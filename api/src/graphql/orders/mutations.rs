@@ -83,6 +83,7 @@ impl Refuses for Aggregate {
             OrderError::AlreadyPlaced
             | OrderError::NotPaid
             | OrderError::NoPayment
+            | OrderError::NothingPending
             | OrderError::OtherPayment
             | OrderError::InconsistentPayment
             | OrderError::AuthorisedTooMuch { .. } => return None,

@@ -81,6 +81,11 @@ entries! {
         /// How much money it was about; null when it let money go.
         amount: Option<Money>,
     }
+    /// Staff had what the order waits for tried again at once.
+    OrderRetriedEntry {
+        /// What it waited for.
+        step: PendingStep,
+    }
     /// Everything was reserved, and the money is certain if any was to be paid.
     OrderConfirmedEntry {}
     /// It could not be had; what had been reserved was released.
@@ -143,6 +148,24 @@ pub(crate) enum PaymentStep {
     /// Let it go.
     Void,
     /// Pay back.
+    Refund,
+}
+
+/// What an order waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "kontor_domain::PendingStep")]
+pub(crate) enum PendingStep {
+    /// Its products, to say whether they have the pieces.
+    Reserve,
+    /// The payment gateway, to hold the money.
+    Authorise,
+    /// The customer, to do what their bank asks of them.
+    CustomerAction,
+    /// The payment gateway, to take the money.
+    Capture,
+    /// The payment gateway, to let the money go.
+    Void,
+    /// The payment gateway, to pay money back.
     Refund,
 }
 
@@ -290,6 +313,7 @@ impl From<&Entry> for TimelineEntry {
             Happening::SettledByHand { due, amount, .. } => {
                 entry!(PaymentSettledByHandEntry, step: (*due).into(), amount: amount.map(Into::into))
             }
+            Happening::RetryRequested { step } => entry!(OrderRetriedEntry, step: (*step).into()),
             Happening::Confirmed => entry!(OrderConfirmedEntry),
             Happening::Rejected { refused, cause } => {
                 let decline_reason = match cause {

@@ -155,6 +155,9 @@ pub(super) fn of_every_kind() -> Vec<OrderEvent> {
         OrderEvent::PaymentVoided { reference: None },
         settled(PaymentStep::Void, None),
         declined(),
+        OrderEvent::RetryRequested {
+            step: PendingStep::Void,
+        },
         expired(),
         rejected_for(RejectionCause::PaymentDeclined(DeclineReason::CardDeclined)),
         rejected_for(RejectionCause::GivenUp(reason("stuck"))),

@@ -63,6 +63,7 @@ fn events_and_snapshots_round_trip() {
             "PaymentRefunded",
             "RefundOrdered",
             "SettledByHand",
+            "RetryRequested",
             "Confirmed",
             "Rejected",
             "Cancelled",

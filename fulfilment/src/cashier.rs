@@ -1,0 +1,259 @@
+//! Sees to the payments of orders: asks the gateway what is due, oldest first, and tells the orders what it said.
+//!
+//! The table of pending orders is its list of things to do. It writes down that it is about to ask before it asks; what it asks
+//! has a key that follows from the order; and what it hears goes to the order as one command, which records what is new
+//! in it. So whoever takes over, after a crash at whatever moment or with a stolen lease, asks the same questions again and
+//! gets the same answers, and no money moves twice. See decisions 012 and 013.
+//!
+//! While the gateway's circuit breaker is open nobody asks; the probe that may close it is the order that has waited
+//! longest. Then all the others follow in order of age, as many at a time as the gateway has places.
+
+mod attend;
+mod diary;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kontor_domain::{OrderCommand, OrderId};
+use kontor_eventstore::lease::Lease;
+use kontor_eventstore::read::ReadError;
+use kontor_eventstore::{Worker, crash};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::order_process;
+use crate::payments::{BreakerState, DeskError, PaymentDesk};
+use crate::pending::Wait;
+use attend::{Done, Plan, Task};
+
+/// The name of the lease it works under.
+pub const LEASE: &str = "cashier";
+/// How often to look for what has become due; what is new is announced.
+const POLL: Duration = Duration::from_millis(250);
+/// Answers that come within this are written down together.
+const TOGETHER: Duration = Duration::from_millis(2);
+/// How long to leave Postgres alone after it failed.
+const REST: Duration = Duration::from_secs(1);
+/// How often to look for orders whose time to pay is over. They are to be rejected within a second.
+const EXPIRY: Duration = Duration::from_millis(200);
+/// Orders rejected in one go.
+const EXPIRED_AT_ONCE: i64 = 256;
+
+/// Works through the pending orders whenever its lease can be had, until `stop`. At most `places` orders are attended to
+/// at the same time.
+pub async fn run(worker: Worker, desk: PaymentDesk, places: usize, stop: CancellationToken) {
+    let cashier = Cashier {
+        worker: &worker,
+        desk,
+        places,
+    };
+    worker
+        .hold_lease(LEASE, &stop, |lease| cashier.work(lease, &stop))
+        .await;
+}
+
+struct Cashier<'a> {
+    worker: &'a Worker,
+    desk: PaymentDesk,
+    places: usize,
+}
+
+/// Orders that are being attended to.
+#[derive(Default)]
+struct Busy {
+    tasks: JoinSet<Done>,
+    orders: HashMap<Id, OrderId>,
+}
+
+impl Busy {
+    fn begin(&mut self, desk: &PaymentDesk, task: Task) {
+        let (desk, order_id) = (desk.clone(), task.due.order_id);
+        let handle = self.tasks.spawn(async move { attend::attend(&desk, task).await });
+        self.orders.insert(handle.id(), order_id);
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.orders.values().map(ToString::to_string).collect()
+    }
+
+    /// Waits for the next to be done, and a little for others.
+    async fn done(&mut self) -> (Vec<Id>, Vec<Done>) {
+        let (mut ids, mut all) = (Vec::new(), Vec::new());
+        let mut take = |done: Result<(Id, Done), tokio::task::JoinError>| match done {
+            Ok((id, done)) => {
+                ids.push(id);
+                all.push(done);
+            }
+            Err(error) => {
+                error!(%error, "seeing to a payment failed; it will be tried again");
+                ids.push(error.id());
+            }
+        };
+        match self.tasks.join_next_with_id().await {
+            Some(first) => take(first),
+            None => std::future::pending().await,
+        }
+        let deadline = tokio::time::Instant::now() + TOGETHER;
+        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            take(next);
+        }
+        (ids, all)
+    }
+
+    fn end(&mut self, ids: &[Id]) {
+        for id in ids {
+            self.orders.remove(id);
+        }
+    }
+}
+
+impl Cashier<'_> {
+    async fn work(&self, lease: Lease, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.see_to_payments(&lease, stop) => {}
+            () = self.reject_what_is_not_paid(stop) => {}
+        }
+    }
+
+    /// Returns when the lease is lost, or at `stop`. What is under way then is left alone: it will be asked again.
+    async fn see_to_payments(&self, lease: &Lease, stop: &CancellationToken) {
+        let mut news = self.worker.progress().watch(order_process::NAME);
+        let mut busy = Busy::default();
+        let mut was_open = false;
+        while !stop.is_cancelled() {
+            news.mark_unchanged();
+            match self.take(lease, &mut busy, &mut was_open).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    warn!(%error, "payments held up, trying again");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            }
+            let room = busy.orders.len() < self.places;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                (ids, done) = busy.done() => {
+                    if !self.settle(lease, done).await {
+                        return;
+                    }
+                    busy.end(&ids);
+                }
+                _ = news.changed(), if room => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Begins to see to what is due, as far as there is room; false if the lease is lost.
+    async fn take(&self, lease: &Lease, busy: &mut Busy, was_open: &mut bool) -> Result<bool, ReadError> {
+        let pool = self.worker.store().pool();
+        let closed = matches!(self.desk.breaker(), BreakerState::Closed);
+        if closed && *was_open {
+            diary::hurry(pool).await?;
+        }
+        *was_open = !closed;
+        let room = self.room(busy.orders.len());
+        if room == 0 {
+            return Ok(true);
+        }
+        let due = diary::due(pool, &busy.ids(), room).await?;
+        if due.is_empty() {
+            return Ok(true);
+        }
+        let plans = join_all(due.into_iter().map(|due| attend::plan(&self.desk, due))).await;
+        let (mut tasks, mut stale): (Vec<Task>, Vec<Wait>) = (Vec::new(), Vec::new());
+        for plan in plans {
+            match plan? {
+                Plan::Sync(wait) => stale.push(wait),
+                Plan::Do(task) => tasks.push(task),
+            }
+        }
+        if !stale.is_empty() && !diary::settle(pool, lease, stale, &[], self.desk.terms().pay_within).await? {
+            return Ok(self.lost(lease));
+        }
+        if tasks.is_empty() {
+            return Ok(true);
+        }
+        crash::point("cashier.planned");
+        let claims: Vec<_> = tasks.iter().map(Task::claim).collect();
+        let Some(claimed) = diary::claim(pool, lease, &claims).await? else {
+            return Ok(self.lost(lease));
+        };
+        for task in tasks {
+            if claimed.contains(&task.due.order_id) {
+                busy.begin(&self.desk, task);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How many more orders may be attended to.
+    fn room(&self, busy: usize) -> usize {
+        let most = match self.desk.breaker() {
+            BreakerState::Closed => self.places,
+            BreakerState::Open { until } if until > self.desk.clock.now() => 0,
+            // One of them is the probe.
+            BreakerState::Open { .. } | BreakerState::HalfOpen => 1,
+        };
+        most.saturating_sub(busy)
+    }
+
+    fn lost(&self, lease: &Lease) -> bool {
+        warn!(lease.epoch, "somebody else sees to payments now");
+        false
+    }
+
+    /// Writes down what came of it; false if that is not ours to do any more.
+    async fn settle(&self, lease: &Lease, done: Vec<Done>) -> bool {
+        let (mut waits, mut notes) = (Vec::new(), Vec::new());
+        for done in done {
+            match done {
+                Done::Moved(wait) => waits.push(wait),
+                Done::Noted(note) => notes.push(note),
+            }
+        }
+        let pool = self.worker.store().pool();
+        let pay_within = self.desk.terms().pay_within;
+        crash::point("cashier.settle");
+        match diary::settle(pool, lease, waits, &notes, pay_within).await {
+            Ok(ours) => ours || self.lost(lease),
+            Err(error) => {
+                // It will be asked again, and answered as before.
+                warn!(%error, "what came of payments was not written down");
+                tokio::time::sleep(REST).await;
+                true
+            }
+        }
+    }
+
+    /// Rejects orders whose time to pay is over, whatever else is under way.
+    async fn reject_what_is_not_paid(&self, stop: &CancellationToken) {
+        let pool = self.worker.store().pool();
+        while !stop.is_cancelled() {
+            let expired = match diary::expired(pool, EXPIRED_AT_ONCE).await {
+                Ok(expired) => expired,
+                Err(error) => {
+                    warn!(%error, "cannot look for orders that were not paid in time, trying again");
+                    Vec::new()
+                }
+            };
+            let rejections = expired.into_iter().map(|(order_id, cause)| async move {
+                let context = attend::caused(&self.desk, format!("{}/expire", cause.event), &cause);
+                match self.desk.tell(order_id, OrderCommand::Expire, context).await {
+                    // Paid or cancelled at the last moment: its row is on its way out.
+                    Ok(_) | Err(DeskError::Refused(_)) => {}
+                    Err(error) => warn!(order.id = %order_id, %error, "not rejected yet"),
+                }
+            });
+            join_all(rejections).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(EXPIRY) => {}
+            }
+        }
+    }
+}
