@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ascii_code::ascii_code;
+use crate::personal::PersonalData;
 use crate::text::{AddressLine, PersonName, Phone, PostalCode};
 
 ascii_code!(
@@ -35,4 +36,8 @@ pub struct Address {
     /// For the carrier to call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
+}
+
+impl PersonalData for Address {
+    const KIND: &'static str = "address";
 }

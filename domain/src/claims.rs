@@ -21,6 +21,12 @@ impl ClaimKind {
             Self::Sku => "sku",
         }
     }
+
+    /// Whether the values are about people: then a keyed hash stands for the value.
+    #[must_use]
+    pub const fn is_personal(self) -> bool {
+        matches!(self, Self::Email)
+    }
 }
 
 /// What an event does to the claims. Values are case-folded, and may be personal: they do not print.

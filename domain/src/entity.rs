@@ -9,7 +9,8 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::claims::ClaimChange;
-use crate::ids::IdError;
+use crate::ids::{IdError, UserId};
+use crate::personal::PersonalValue;
 
 /// What every Kontor aggregate is, beyond cqrs-es's [`Aggregate`].
 ///
@@ -31,6 +32,22 @@ pub trait Entity:
 
     /// The claims that an event takes and releases, in that event's transaction (DESIGN L4).
     fn claim_changes(_event: &Self::Event) -> Vec<ClaimChange> {
+        Vec::new()
+    }
+
+    /// Whose personal data an event holds, if any. From the moment it is appended it is sealed with that person's key.
+    fn person(_id: Self::Id, _event: &Self::Event) -> Option<UserId> {
+        None
+    }
+
+    /// The personal values in an event.
+    fn personal_in(_event: &mut Self::Event) -> Vec<&mut dyn PersonalValue> {
+        Vec::new()
+    }
+
+    /// The personal values in the state: commands are decided on them unsealed. Those of somebody who was erased stay
+    /// sealed.
+    fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
         Vec::new()
     }
 }

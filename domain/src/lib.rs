@@ -50,7 +50,7 @@ pub use payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
     PaymentStatus,
 };
-pub use personal::Personal;
+pub use personal::{Personal, PersonalData, PersonalValue, Sealed};
 pub use product::{Product, ProductCommand, ProductError, ProductEvent, RefusalReason};
 pub use text::{
     AddressLine, Carrier, Category, Description, Email, PasswordHash, PersonName, Phone, PostalCode,

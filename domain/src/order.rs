@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::entity::{Entity, Schema};
 use crate::ids::{OrderId, UserId};
 use crate::money::Money;
+use crate::personal::PersonalValue;
 use crate::text::{Quantity, TrackingNumber};
 
 mod commands;
@@ -396,6 +397,22 @@ impl Aggregate for Order {
 impl Entity for Order {
     const SCHEMA: u32 = SCHEMA;
     type Id = OrderId;
+
+    fn person(_id: OrderId, event: &OrderEvent) -> Option<UserId> {
+        match event {
+            OrderEvent::Placed { customer_id, .. } => Some(*customer_id),
+            _ => None,
+        }
+    }
+
+    fn personal_in(event: &mut OrderEvent) -> Vec<&mut dyn PersonalValue> {
+        match event {
+            OrderEvent::Placed {
+                shipping_address, ..
+            } => vec![shipping_address],
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::personal::PersonalData;
+
 /// A value was not what its type asks for. Never repeats the value: it may be personal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -289,6 +291,18 @@ impl Sku {
     pub fn folded(&self) -> String {
         self.0.to_lowercase()
     }
+}
+
+impl PersonalData for Email {
+    const KIND: &'static str = "email";
+}
+
+impl PersonalData for PersonName {
+    const KIND: &'static str = "name";
+}
+
+impl PersonalData for Phone {
+    const KIND: &'static str = "phone";
 }
 
 /// How many of a product: [`Quantity::MIN`] to [`Quantity::MAX`] pieces.

@@ -6,13 +6,12 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::claims::{ClaimChange, ClaimKind};
-use crate::entity::{Entity, Schema};
-use crate::ids::UserId;
+use crate::entity::Schema;
 use crate::personal::Personal;
 use crate::text::{Email, PasswordHash, PersonName, Phone, Reason};
 
 mod channels;
+mod entity;
 mod role;
 
 pub use channels::Channels;
@@ -73,6 +72,8 @@ pub enum UserCommand {
     },
     /// Opens a closed account again.
     Reactivate,
+    /// Forgets the person and ends the account for good, closed or not.
+    Erase,
 }
 
 /// What happened to a user.
@@ -137,6 +138,11 @@ pub enum UserEvent {
     },
     /// The account was opened again.
     Reactivated {},
+    /// The person is to be forgotten; the account is no more. From here on their key is not used, and then destroyed.
+    Erased {
+        /// Which address becomes free.
+        email: Personal<Email>,
+    },
 }
 
 impl UserEvent {
@@ -153,6 +159,7 @@ impl UserEvent {
             Self::RoleRevoked { .. } => "RoleRevoked",
             Self::Deactivated { .. } => "Deactivated",
             Self::Reactivated {} => "Reactivated",
+            Self::Erased { .. } => "Erased",
         }
     }
 }
@@ -182,15 +189,20 @@ pub enum UserError {
     /// Every account is a customer's.
     #[error("the customer role cannot be revoked")]
     CustomerRoleStays,
+    /// The person was forgotten.
+    #[error("the account was erased")]
+    Erased,
 }
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct User {
     schema: Schema<SCHEMA>,
     account: Option<Account>,
+    /// Whether there was an account of somebody who has been forgotten.
+    erased: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +221,12 @@ impl User {
     #[must_use]
     pub const fn exists(&self) -> bool {
         self.account.is_some()
+    }
+
+    /// Whether there was an account, of somebody who has been forgotten.
+    #[must_use]
+    pub const fn is_erased(&self) -> bool {
+        self.erased
     }
 
     /// The e-mail address as typed.
@@ -257,6 +275,9 @@ impl User {
 
     fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, UserError> {
         match (&self.account, command) {
+            // Forgetting somebody twice changes nothing the second time.
+            (_, UserCommand::Erase) if self.erased => Ok(Vec::new()),
+            _ if self.erased => Err(UserError::Erased),
             (Some(account), command) => account.decide(command),
             (
                 None,
@@ -282,6 +303,9 @@ impl Account {
     fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, UserError> {
         let event = match command {
             UserCommand::Register { .. } => return Err(UserError::AlreadyRegistered),
+            UserCommand::Erase => Some(UserEvent::Erased {
+                email: self.email.clone(),
+            }),
             UserCommand::Reactivate => (!self.active).then_some(UserEvent::Reactivated {}),
             UserCommand::Deactivate { reason } => self.active.then_some(UserEvent::Deactivated { reason }),
             _ if !self.active => return Err(UserError::Deactivated),
@@ -311,7 +335,8 @@ impl Account {
 
     fn apply(&mut self, event: UserEvent) {
         match event {
-            UserEvent::Registered { .. } => {} // Only the first event of a stream, taken by `User::apply`.
+            // The first and the last event of a stream, taken by `User::apply`.
+            UserEvent::Registered { .. } | UserEvent::Erased { .. } => {}
             UserEvent::ProfileChanged { name, phone } => {
                 self.name = name;
                 self.phone = phone;
@@ -354,6 +379,10 @@ impl Aggregate for User {
 
     fn apply(&mut self, event: UserEvent) {
         match (&mut self.account, event) {
+            (_, UserEvent::Erased { .. }) => {
+                self.account = None;
+                self.erased = true;
+            }
             (Some(account), event) => account.apply(event),
             (
                 None,
@@ -376,35 +405,6 @@ impl Aggregate for User {
                 });
             }
             (None, _) => {} // No such stream can be written: `decide` refuses everything before `Register`.
-        }
-    }
-}
-
-impl Entity for User {
-    const SCHEMA: u32 = SCHEMA;
-    type Id = UserId;
-
-    fn claim_changes(event: &UserEvent) -> Vec<ClaimChange> {
-        let kind = ClaimKind::Email;
-        match event {
-            UserEvent::Registered { email, .. } => vec![ClaimChange::Take {
-                kind,
-                value: email.reveal().folded(),
-            }],
-            UserEvent::EmailChanged { email, previous } => {
-                let (value, previous) = (email.reveal().folded(), previous.reveal().folded());
-                if value == previous {
-                    return Vec::new(); // Only the spelling changed.
-                }
-                vec![
-                    ClaimChange::Release {
-                        kind,
-                        value: previous,
-                    },
-                    ClaimChange::Take { kind, value },
-                ]
-            }
-            _ => Vec::new(),
         }
     }
 }

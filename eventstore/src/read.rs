@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolCopyExt;
 
+use crate::keyring::KeyringError;
 use crate::recorded::{Recorded, decode};
 
 /// What may go wrong when reading the log.
@@ -20,6 +21,15 @@ pub enum ReadError {
     /// An aggregate cannot be loaded: an event of its stream is not one this binary knows.
     #[error("an event of the aggregate cannot be decoded: {0}")]
     Undecodable(String),
+}
+
+impl From<KeyringError> for ReadError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Unavailable(reason) => Self::Database(sqlx::Error::Protocol(reason)),
+            lasting => Self::Undecodable(lasting.to_string()),
+        }
+    }
 }
 
 impl From<ReadError> for sqlx::Error {

@@ -52,7 +52,11 @@ impl Snapshots {
 /// Loads the committed state afresh rather than taking the cached one, which may be ahead of the log.
 async fn write<A: Entity>(pool: &PgPool, id: &str) -> Result<(), sqlx::Error> {
     let protocol = |error: String| sqlx::Error::Protocol(error);
-    let (aggregate, version) = load::<A>(pool, id).await.map_err(|e| protocol(e.to_string()))?;
+    let (mut aggregate, version) = load::<A>(pool, id).await.map_err(|e| protocol(e.to_string()))?;
+    if aggregate.personal().iter().any(|value| value.sealed().is_none()) {
+        // From events that were written before anything was sealed: not to be had twice in the clear.
+        return Ok(());
+    }
     let payload = serde_json::to_value(&aggregate).map_err(|e| protocol(e.to_string()))?;
     sqlx::query!(
         "INSERT INTO snapshots (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload)

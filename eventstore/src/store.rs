@@ -1,9 +1,9 @@
 //! Commands in, events out: the typed front of the log.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
-use kontor_domain::{ClaimKind, Entity, Order, Product, User};
+use kontor_domain::{ClaimKind, Entity, Order, Product, User, UserId};
 use lru::LruCache;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Ids;
 use crate::context::CommandContext;
 use crate::group::{Answer, Chain, Proposal};
+use crate::keyring::Keyring;
 use crate::read::ReadError;
 use crate::recorded::{Body, Recorded};
 use crate::snapshots::Snapshots;
@@ -92,6 +93,10 @@ impl<A: Entity> Cache<A> {
         self.slots().get(id).cloned()
     }
 
+    fn forget(&self, id: &A::Id) {
+        self.slots().pop(id);
+    }
+
     fn slot(&self, id: A::Id) -> Arc<Slot<A>> {
         let mut slots = self.slots();
         let slot = Arc::clone(slots.get_or_insert(id, || Arc::new(Slot(Mutex::new(None)))));
@@ -139,6 +144,7 @@ struct Inner {
     tail: Arc<Tail>,
     slots: Slots,
     snapshots: Snapshots,
+    keyring: Keyring,
     ids: Ids,
     incarnation: String,
 }
@@ -195,6 +201,9 @@ pub enum ExecuteError<E: std::error::Error> {
     /// The aggregate's stream holds an event that this binary cannot read. Waiting does not help.
     #[error("the aggregate cannot be loaded: {0}")]
     Unreadable(String),
+    /// It is about somebody who is to be forgotten, of whom nothing can be kept any more.
+    #[error("the person it is about was erased")]
+    Erased,
 }
 
 impl Store {
@@ -202,24 +211,31 @@ impl Store {
     ///
     /// # Errors
     /// When Postgres is not there.
-    pub async fn open(pool: PgPool, ids: Ids, stop: CancellationToken) -> Result<Self, sqlx::Error> {
+    pub async fn open(
+        pool: PgPool,
+        ids: Ids,
+        keyring: Keyring,
+        stop: CancellationToken,
+    ) -> Result<Self, sqlx::Error> {
         let incarnation = schema::incarnation(&pool).await?;
-        let tail = Tail::start(pool.clone()).await?;
+        let (sender, erased) = mpsc::unbounded_channel();
+        let tail = Tail::start(pool.clone(), sender).await?;
         tokio::spawn(Arc::clone(&tail).follow(stop));
         let writer = writer::spawn(&pool, Arc::clone(&tail));
         let snapshots = Snapshots::spawn(pool.clone());
         let slots = Slots::new();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                pool,
-                writer,
-                tail,
-                slots,
-                snapshots,
-                ids,
-                incarnation,
-            }),
-        })
+        let inner = Arc::new(Inner {
+            pool,
+            writer,
+            tail,
+            slots,
+            snapshots,
+            keyring,
+            ids,
+            incarnation,
+        });
+        tokio::spawn(forget(Arc::downgrade(&inner), erased));
+        Ok(Self { inner })
     }
 
     /// Carries out a command, in a task of its own: a sender that goes away does not stop it half-way (L5).
@@ -309,7 +325,7 @@ impl Store {
         sqlx::query_scalar!(
             "SELECT aggregate_id FROM claims WHERE kind = $1 AND value = $2",
             kind.as_str(),
-            value
+            self.inner.keyring.claimed(kind, value)
         )
         .fetch_optional(&self.inner.pool)
         .await
@@ -345,6 +361,12 @@ impl Store {
         &self.inner.pool
     }
 
+    /// What people's data is sealed with.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.inner.keyring
+    }
+
     /// Which log this is (L11).
     #[must_use]
     pub fn incarnation(&self) -> &str {
@@ -376,5 +398,14 @@ impl Store {
         };
         metrics::counter!("kontor_commands_total", "aggregate" => A::TYPE, "outcome" => told).increment(1);
         outcome
+    }
+}
+
+/// Drops from memory whoever is to be forgotten, as soon as this process hears of it.
+async fn forget(inner: Weak<Inner>, mut erased: mpsc::UnboundedReceiver<UserId>) {
+    while let Some(person) = erased.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.keyring.forget(person);
+        User::slots(&inner.slots).forget(&person);
     }
 }

@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use kontor_domain::{UserEvent, UserId};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::read::{ReadError, head, read};
-use crate::recorded::Recorded;
+use crate::recorded::{Body, Recorded};
 use crate::writer::LOG_CHANNEL;
 
 /// Events kept. A reader further behind reads from Postgres.
@@ -30,16 +31,22 @@ pub(crate) struct Tail {
     pool: PgPool,
     events: RwLock<VecDeque<Arc<Recorded>>>,
     head: watch::Sender<u64>,
+    /// Is told who is to be forgotten: every process sees every event pass here.
+    erased: mpsc::UnboundedSender<UserId>,
 }
 
 impl Tail {
     /// A tail that starts at the present head of the log.
-    pub(crate) async fn start(pool: PgPool) -> Result<Arc<Self>, sqlx::Error> {
+    pub(crate) async fn start(
+        pool: PgPool,
+        erased: mpsc::UnboundedSender<UserId>,
+    ) -> Result<Arc<Self>, sqlx::Error> {
         let head = watch::Sender::new(head(&pool).await?);
         Ok(Arc::new(Self {
             pool,
             events: RwLock::default(),
             head,
+            erased,
         }))
     }
 
@@ -56,6 +63,10 @@ impl Tail {
         for event in recorded {
             if event.position == head + 1 {
                 head = event.position;
+                if let Body::User(id, UserEvent::Erased { .. }) = event.body {
+                    // Nobody listens any more when the process ends.
+                    let _ = self.erased.send(id);
+                }
                 if events.len() == CAPACITY {
                     events.pop_front();
                 }

@@ -13,7 +13,8 @@ use kontor_fulfilment::notifications::{
 };
 
 use crate::commands;
-use crate::runtime::Runtime;
+use crate::keys::KekOptions;
+use crate::runtime::{Privacy, Runtime};
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
 
@@ -56,6 +57,8 @@ pub struct Place {
     /// Redis to use instead of a private one.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<String>,
+    #[command(flatten)]
+    keys: KekOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,6 +242,23 @@ impl Place {
         })
         .await
     }
+
+    /// How people's data is kept there. Once the servers are started: what is not given is made in the data folder.
+    ///
+    /// # Errors
+    /// See [`KekOptions::keys`].
+    pub fn privacy(&self) -> Result<Privacy> {
+        let keys = self.keys.keys(&self.data, self.database_url.is_some())?;
+        Ok(Privacy { keys })
+    }
+
+    /// A process on these servers.
+    ///
+    /// # Errors
+    /// See [`Runtime::open`].
+    pub async fn open(&self, servers: &Servers) -> Result<Runtime> {
+        Runtime::open(servers.database_url(), servers.redis_url(), &self.privacy()?).await
+    }
 }
 
 impl Cli {
@@ -268,7 +288,7 @@ impl Cli {
             _ => {}
         }
         let servers = self.place.servers().await?;
-        let result = match Runtime::open(servers.database_url(), servers.redis_url()).await {
+        let result = match self.place.open(&servers).await {
             Ok(runtime) => {
                 let result = operate(&runtime, self.command).await;
                 runtime.close().await;

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod import;
+pub mod keys;
 pub mod runtime;
 pub mod seed;
 pub mod servers;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kontor_eventstore::{
-    Clock, Consumer, Ids, Progress, Resumed, Store, StreamKey, SystemClock, Worker, dead_letters, schema,
+    Clock, Consumer, Ids, KeyEncryption, Keyring, Progress, Resumed, Store, StreamKey, SystemClock, Worker,
+    dead_letters, schema,
 };
 use kontor_fulfilment::notifications::{self, Channel, Post};
 use kontor_fulfilment::payments::{Payments, PaymentsConfig};
@@ -48,6 +49,13 @@ pub fn mirrors_of(view: &str) -> impl Iterator<Item = &'static str> {
     mirrors.filter_map(move |(mirror, source)| (source == view).then_some(mirror))
 }
 
+/// How people's data is kept.
+#[derive(Debug, Clone)]
+pub struct Privacy {
+    /// What people's keys are encrypted with.
+    pub keys: KeyEncryption,
+}
+
 /// A process: the log, what follows it, and where both live.
 pub struct Runtime {
     /// The log.
@@ -72,9 +80,16 @@ impl Runtime {
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to do.
-    pub async fn open(database_url: &str, redis_url: &str) -> Result<Self> {
+    pub async fn open(database_url: &str, redis_url: &str, privacy: &Privacy) -> Result<Self> {
         let payments = PaymentsConfig::default();
-        Self::with(database_url, redis_url, &payments, Arc::new(SystemClock)).await
+        Self::with(
+            database_url,
+            redis_url,
+            &payments,
+            privacy,
+            Arc::new(SystemClock),
+        )
+        .await
     }
 
     /// [`Runtime::open`] with other payments than simulated ones, or another clock.
@@ -85,13 +100,17 @@ impl Runtime {
         database_url: &str,
         redis_url: &str,
         payments: &PaymentsConfig,
+        privacy: &Privacy,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let pool = connect(database_url).await?;
         schema::migrate(&pool).await?;
         let stop = CancellationToken::new();
         let ids = Ids::new(Arc::clone(&clock));
-        let store = Store::open(pool.clone(), ids, stop.clone()).await?;
+        let keyring = Keyring::open(pool.clone(), privacy.keys.clone())
+            .await
+            .context("the key-encryption key does not fit the database")?;
+        let store = Store::open(pool.clone(), ids, keyring, stop.clone()).await?;
         let redis = Redis::open(redis_url, store.incarnation())
             .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());

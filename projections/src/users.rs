@@ -1,8 +1,9 @@
-//! Users as staff see them and as they see themselves. Never holds a password hash.
+//! Users as staff see them and as they see themselves. What is personal is copied from the events as it is, sealed; of
+//! somebody who was erased only the bones are left. Never holds a password hash.
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use kontor_domain::{Channels, Role, User, UserEvent};
+use kontor_domain::{Channels, Personal, Role, User, UserEvent};
 use kontor_eventstore::{Body, Recorded};
 use sqlx::{PgConnection, PgPool};
 
@@ -14,11 +15,11 @@ use crate::view::{FoldError, View, column, follows};
 pub struct UserRow {
     /// `usr_…`
     pub id: String,
-    /// As it was written.
-    pub email: String,
-    /// What they are called.
-    pub name: String,
-    /// How to call them.
+    /// As it is stored: `Personal::<Email>::from_stored` reads it. None: the person was erased.
+    pub email: Option<String>,
+    /// What they are called, stored likewise.
+    pub name: Option<String>,
+    /// How to call them, stored likewise.
     pub phone: Option<String>,
     /// `CUSTOMER`, `STAFF`, `ADMIN`.
     pub roles: Vec<String>,
@@ -89,9 +90,9 @@ impl View for Users {
         {
             *row = Some(UserRow {
                 id: id.to_string(),
-                email: email.reveal().as_str().to_owned(),
-                name: name.reveal().as_str().to_owned(),
-                phone: phone.as_ref().map(|phone| phone.reveal().as_str().to_owned()),
+                email: Some(stored(email)),
+                name: Some(stored(name)),
+                phone: phone.as_ref().map(stored),
                 roles: names(roles),
                 active: true,
                 registered_at: event.time,
@@ -109,14 +110,19 @@ impl View for Users {
             UserEvent::Registered { .. } | UserEvent::PasswordChanged { .. } => {}
             UserEvent::ChannelsChosen { email, sms } => (row.by_email, row.by_sms) = (*email, *sms),
             UserEvent::ProfileChanged { name, phone } => {
-                name.reveal().as_str().clone_into(&mut row.name);
-                row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
+                row.name = Some(stored(name));
+                row.phone = phone.as_ref().map(stored);
             }
-            UserEvent::EmailChanged { email, .. } => email.reveal().as_str().clone_into(&mut row.email),
+            UserEvent::EmailChanged { email, .. } => row.email = Some(stored(email)),
             UserEvent::RoleGranted { role } => row.roles.extend(names(&[*role])),
             UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
             UserEvent::Deactivated { .. } => row.active = false,
             UserEvent::Reactivated {} => row.active = true,
+            UserEvent::Erased { .. } => {
+                (row.email, row.name, row.phone) = (None, None, None);
+                row.active = false;
+                row.roles.clear();
+            }
         }
         row.updated_at = event.time;
         row.version = event.sequence.cast_signed();
@@ -141,8 +147,8 @@ impl View for Users {
                   AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
-            &column(rows, |row| row.email.as_str()) as &[&str],
-            &column(rows, |row| row.name.as_str()) as &[&str],
+            &column(rows, |row| row.email.as_deref()) as &[Option<&str>],
+            &column(rows, |row| row.name.as_deref()) as &[Option<&str>],
             &column(rows, |row| row.phone.as_deref()) as &[Option<&str>],
             &column(rows, |row| row.roles.join(" ")),
             &column(rows, |row| row.active),
@@ -160,8 +166,8 @@ impl View for Users {
     fn encode(row: &UserRow, copy: &mut Copy) {
         copy.row(12)
             .text(&row.id)
-            .text(&row.email)
-            .text(&row.name)
+            .optional_text(row.email.as_ref())
+            .optional_text(row.name.as_ref())
             .optional_text(row.phone.as_ref())
             .texts(&row.roles)
             .boolean(row.active)
@@ -174,16 +180,22 @@ impl View for Users {
     }
 }
 
-/// Several users, in no order; those that do not exist are left out.
+fn stored<T: AsRef<str>>(value: &Personal<T>) -> String {
+    value.stored().to_owned()
+}
+
+/// Several users, in no order; those that do not exist, or were erased, are left out.
 ///
 /// # Errors
 /// When Postgres is not there.
 pub async fn by_ids(pool: &PgPool, ids: &[String]) -> Result<Vec<UserRow>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    Users::load(&mut connection, ids).await
+    let mut rows = Users::load(&mut connection, ids).await?;
+    rows.retain(|row| row.email.is_some());
+    Ok(rows)
 }
 
-/// A page of users, newest first: at most `limit`, behind the user `after` registered at that time.
+/// A page of users who were not erased, newest first: at most `limit`, behind the user `after` registered at that time.
 ///
 /// # Errors
 /// When Postgres is not there.
@@ -195,7 +207,8 @@ pub async fn list(
     let (time, id) = after.unzip();
     sqlx::query_as!(
         UserRow,
-        "SELECT * FROM users WHERE $1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text)
+        "SELECT * FROM users
+         WHERE email IS NOT NULL AND ($1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text))
          ORDER BY registered_at DESC, id DESC LIMIT $3",
         time,
         id,

@@ -10,7 +10,9 @@ use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{CqrsFramework, Query};
 use kontor::terminal::say;
 use kontor_domain::{Money, Product, ProductCommand, ProductId, Quantity};
-use kontor_eventstore::{Actor, Clock, CommandContext, Ids, Store, SystemClock, schema};
+use kontor_eventstore::{
+    Actor, Clock, CommandContext, Ids, KeyEncryption, Keyring, Store, SystemClock, schema,
+};
 use postgres_es::PostgresEventRepository;
 use sqlx::{Executor, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +79,9 @@ async fn kontor(pool: PgPool, duration: Duration) -> Result<f64> {
     schema::migrate(&pool).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
-    let store = Store::open(pool, Ids::new(Arc::clone(&clock)), stop.clone()).await?;
+    let keks = KeyEncryption::new(&KeyEncryption::generate()?, [])?;
+    let keyring = Keyring::open(pool.clone(), keks).await?;
+    let store = Store::open(pool, Ids::new(Arc::clone(&clock)), keyring, stop.clone()).await?;
     let context = move |store: &Store| {
         CommandContext::new(
             store.ids().next().to_string(),

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::shop::Shop;
+use crate::shop::{KEK, Shop};
 use crate::wait::PATIENCE;
 
 /// A helper process of the tests (`tests/src/bin/`), told what to do by its arguments. It ends with the test.
@@ -131,6 +131,7 @@ fn command(program: &str, shop: &Shop) -> Command {
     let mut command = Command::new(program);
     command
         .env("DATABASE_URL", shop.database_url())
+        .env("KONTOR_KEK", KEK)
         .env("REDIS_URL", shop.redis_url())
         .env("KONTOR_OUTBOX", shop.outbox())
         .stdin(Stdio::piped())

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kontor::runtime::{MIRRORS, Runtime};
+use kontor::runtime::{MIRRORS, Privacy, Runtime};
 use kontor_domain::{Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId};
 use kontor_eventstore::{
-    Actor, Clock, CommandContext, DeadLetter, ExecuteError, Outcome, Resumed, Store, Stored, StreamKey,
+    Actor, Clock, CommandContext, DeadLetter, ExecuteError, KeyEncryption, Outcome, Resumed, Store, Stored, StreamKey,
     SystemClock, checkpoint, dead_letters, read,
 };
 use kontor_fulfilment::notifications::NotificationsConfig;
@@ -112,15 +112,33 @@ impl Opening {
 
     async fn in_place(self, place: Arc<Place>, database: Option<Database>) -> Shop {
         let redis_url = self.redis_url.as_ref().unwrap_or(&place.redis_url);
-        let runtime = Runtime::with(&place.database_url, redis_url, &self.payments, self.clock)
-            .await
-            .unwrap();
+        let privacy = privacy();
+        let runtime = Runtime::with(
+            &place.database_url,
+            redis_url,
+            &self.payments,
+            &privacy,
+            self.clock,
+        )
+        .await
+        .unwrap();
         if self.workers {
             let outbox = || NotificationsConfig::to_outbox(place.outbox.path().to_owned());
             runtime.spawn_workers();
             runtime.spawn_senders(self.post.unwrap_or_else(outbox).open().unwrap());
         }
         Shop::of(runtime, place, self.workers, database)
+    }
+}
+
+/// The key-encryption key of every test, so that its other processes have it too.
+pub const KEK: &str = "c2l4dGVlbiBib3R0bGVzIG9mIHJlZCBpbmsgYW5kIG0=";
+
+/// How people's data is kept in tests.
+#[must_use]
+pub fn privacy() -> Privacy {
+    Privacy {
+        keys: KeyEncryption::new(KEK, []).unwrap(),
     }
 }
 

@@ -4,7 +4,7 @@ use async_graphql::{Context, Result};
 use kontor_domain::{ClaimKind, Order, Product, User};
 use kontor_eventstore::{CommandContext, ExecuteError, Outcome, Stored};
 
-use super::error::internal;
+use super::error::{internal, unauthenticated};
 use super::input::{INPUT, Refusal, refuse};
 use super::reads::app;
 use super::user_errors::{Contended, EmailTaken, IdempotencyKeyReused, SkuTaken, UserError, VersionConflict};
@@ -77,6 +77,8 @@ fn refused<A: Refuses>(ctx: &Context<'_>, id: A::Id, error: ExecuteError<A::Erro
                 holder.into(),
             )),
         }),
+        // Their tokens end with them, and this one was a moment slower.
+        ExecuteError::Erased => unauthenticated().into(),
         ExecuteError::Unavailable(reason) | ExecuteError::Unreadable(reason) => internal(ctx, reason).into(),
     }
 }

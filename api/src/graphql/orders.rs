@@ -9,7 +9,7 @@ use kontor_projections::orders::OrderRow;
 use super::access::{Permission, viewer};
 use super::error::internal;
 use super::products::Product;
-use super::reads::{product, user};
+use super::reads::{product, revealed, user};
 use super::scalars::{DateTime, Money, version};
 use super::users::User;
 use crate::auth::Viewer;
@@ -152,7 +152,7 @@ impl Order {
         Money::of_row(self.0.refunded_minor, &self.0.currency).map_err(|error| internal(ctx, error))
     }
 
-    /// Whose order it is. Null for a moment if the customer registered only just now.
+    /// Whose order it is. Null once the customer was erased, and for a moment if they registered only just now.
     async fn customer(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         // Whoever may see an order may see whose it is.
         let id = self
@@ -163,9 +163,9 @@ impl Order {
         Ok(user(ctx, id).await?.map(User))
     }
 
-    /// Where it goes.
-    async fn shipping_address(&self) -> Address {
-        Address(Arc::clone(&self.0))
+    /// Where it goes. Null once the customer was erased.
+    async fn shipping_address(&self, ctx: &Context<'_>) -> Result<Option<Address>> {
+        Ok(revealed(ctx, &self.0.shipping_address).await?.map(Address))
     }
 
     /// What happened to it, when and why, oldest first. Begins with `OrderPlacedEntry`.

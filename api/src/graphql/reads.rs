@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::{Context, Error, Result};
-use kontor_domain::{OrderId, ProductId, UserId};
+use kontor_domain::{OrderId, Personal, PersonalData, ProductId, TextError, UserId};
 use kontor_projections::cards::ProductCards;
 use kontor_projections::orders::OrderRow;
 use kontor_projections::products::ProductRow;
@@ -138,6 +138,27 @@ pub(crate) async fn user(ctx: &Context<'_>, id: UserId) -> Result<Option<Arc<Use
         .load_one(id)
         .await
         .map_err(|error| internal(ctx, error))
+}
+
+/// A personal value in the clear, for somebody who may see it; `None` if the person was erased. What is asked for at the same time
+/// needs one query at most.
+pub(crate) async fn revealed<T>(ctx: &Context<'_>, value: &Personal<T>) -> Result<Option<T>>
+where
+    T: PersonalData + Clone,
+{
+    let revealed = app(ctx).store.keyring().reveal(value).await;
+    revealed.map_err(|error| internal(ctx, error))
+}
+
+/// [`revealed`] for a column of text.
+pub(crate) async fn stored<T>(ctx: &Context<'_>, column: Option<&str>) -> Result<Option<String>>
+where
+    T: PersonalData + Clone + AsRef<str> + TryFrom<String, Error = TextError>,
+{
+    let Some(column) = column else { return Ok(None) };
+    let value = Personal::<T>::from_stored(column).map_err(|error| internal(ctx, error))?;
+    let value = revealed(ctx, &value).await?;
+    Ok(value.map(|value| value.as_ref().to_owned()))
 }
 
 /// Whether the viewer may see an order of this customer.

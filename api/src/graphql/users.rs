@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject};
 use chrono::Utc;
-use kontor_domain::{self as domain, UserId};
+use kontor_domain::{self as domain, Email, PersonName, Phone, UserId};
 use kontor_projections::users::{self as view, UserRow, Users};
 use kontor_projections::view::View;
 
 use super::access::{Permission, logged_in, require, viewer};
 use super::connection::{Connection, Page};
-use super::reads::{app, at_least, settled, unreadable, user, visible_user};
+use super::reads::{app, at_least, settled, stored, unreadable, user, visible_user};
 use super::scalars::{DateTime, Position, id_argument, version};
 
 mod account;
@@ -55,19 +55,19 @@ impl User {
         ID::from(self.0.id.as_str())
     }
 
-    /// The e-mail address as it was typed; unique without regard to case.
-    async fn email(&self) -> &str {
-        &self.0.email
+    /// The e-mail address as it was typed; unique without regard to case. Null once the person was erased.
+    async fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        stored::<Email>(ctx, self.0.email.as_deref()).await
     }
 
-    /// What to call them: 1 to 200 characters.
-    async fn name(&self) -> &str {
-        &self.0.name
+    /// What to call them: 1 to 200 characters. Null once the person was erased.
+    async fn name(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        stored::<PersonName>(ctx, self.0.name.as_deref()).await
     }
 
-    /// A telephone number, if they gave one.
-    async fn phone(&self) -> Option<&str> {
-        self.0.phone.as_deref()
+    /// A telephone number, if they gave one. Null once the person was erased.
+    async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        stored::<Phone>(ctx, self.0.phone.as_deref()).await
     }
 
     /// How they want to be told what happens to them and their orders.

@@ -1,7 +1,13 @@
 use cqrs_es::test::TestFramework;
 
 use super::*;
+use crate::claims::{ClaimChange, ClaimKind};
+use crate::entity::Entity;
 use crate::examples::{after, assert_events_round_trip, assert_snapshot_round_trips, reason};
+
+mod forgotten;
+
+use forgotten::erased;
 
 type UserTest = TestFramework<User>;
 
@@ -329,6 +335,7 @@ fn events_and_snapshots_round_trip() {
         UserEvent::RoleRevoked { role: Role::Staff },
         deactivated(),
         UserEvent::Reactivated {},
+        erased(),
     ];
     assert_events_round_trip(
         &samples,
@@ -342,6 +349,7 @@ fn events_and_snapshots_round_trip() {
             "RoleRevoked",
             "Deactivated",
             "Reactivated",
+            "Erased",
         ],
     );
     assert_snapshot_round_trips(&after::<User>(&samples));

@@ -99,7 +99,7 @@ impl Inner {
             _ => slot.insert(self.load(&id).await.map_err(not_loaded)?),
         };
         let base = newest.version;
-        let decided = match context.expected_version {
+        let mut decided = match context.expected_version {
             Some(expected) if expected != base => Decided::OtherVersion {
                 expected,
                 actual: base,
@@ -121,11 +121,16 @@ impl Inner {
             metadata: String::new(),
             reply,
         };
-        if let Decided::Events(events) = &decided {
+        if let Decided::Events(events) = &mut decided {
             newest.version += events.len() as u64;
             metadata.clone_into(&mut proposal.metadata);
+            let claims = events.iter().flat_map(A::claim_changes);
+            proposal.claims = claims.map(|change| self.keyring.hide(change)).collect();
             for event in events {
-                proposal.claims.extend(A::claim_changes(event));
+                // The state above has the values; from here on nobody does.
+                self.seal::<A>(id, event)
+                    .await
+                    .inspect_err(|_| newest.chain.break_off())?;
                 proposal.events.push(NewEvent {
                     event_type: event.event_type(),
                     event_version: event.event_version(),
@@ -142,6 +147,22 @@ impl Inner {
             chain,
             answer,
         })
+    }
+
+    /// Seals what is personal in an event.
+    pub(super) async fn seal<A: Stored>(
+        &self,
+        id: A::Id,
+        event: &mut A::Event,
+    ) -> Result<(), ExecuteError<A::Error>> {
+        let Some(person) = A::person(id, event) else {
+            return Ok(());
+        };
+        match self.keyring.seal(person, A::personal_in(event)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ExecuteError::Erased),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     fn written<A: Stored>(
@@ -204,18 +225,20 @@ impl Inner {
 
     pub(super) async fn load<A: Stored>(&self, id: &A::Id) -> Result<Newest<A>, ReadError> {
         let loaded = load::<A>(&self.pool, &id.to_string()).await;
-        let (aggregate, version) = loaded.map_err(|error| match error {
+        let (mut aggregate, version) = loaded.map_err(|error| match error {
             AggregateError::DeserializationError(cause) => ReadError::Undecodable(cause.to_string()),
             AggregateError::DatabaseConnectionError(cause) | AggregateError::UnexpectedError(cause) => {
                 sqlx::Error::Protocol(cause.to_string()).into()
             }
             other => sqlx::Error::Protocol(other.to_string()).into(),
         })?;
+        self.keyring.unseal(aggregate.personal()).await?;
         Ok(Newest::new(aggregate, version))
     }
 }
 
-/// Loads an aggregate the way cqrs-es does: newest readable snapshot, then the events behind it.
+/// Loads an aggregate the way cqrs-es does: newest readable snapshot, then the events behind it. What is personal in it is as
+/// it is stored.
 pub(crate) async fn load<A: Entity>(pool: &PgPool, id: &str) -> Result<(A, u64), AggregateError<A::Error>> {
     let context = stock_store::<A>(pool).load_aggregate(id).await?;
     Ok((context.aggregate, context.current_sequence as u64))

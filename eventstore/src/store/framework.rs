@@ -25,14 +25,16 @@ impl<A: Stored> EventStore<A> for Store {
     }
 
     async fn load_aggregate(&self, aggregate_id: &str) -> Result<Self::AC, AggregateError<A::Error>> {
-        stock_store::<A>(&self.inner.pool)
-            .load_aggregate(aggregate_id)
-            .await
+        let store = stock_store::<A>(&self.inner.pool);
+        let mut context = store.load_aggregate(aggregate_id).await?;
+        let unsealed = self.inner.keyring.unseal(context.aggregate.personal()).await;
+        unsealed.map_err(|error| AggregateError::UnexpectedError(error.into()))?;
+        Ok(context)
     }
 
     async fn commit(
         &self,
-        events: Vec<A::Event>,
+        mut events: Vec<A::Event>,
         context: Self::AC,
         metadata: HashMap<String, String>,
     ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
@@ -49,14 +51,20 @@ impl<A: Stored> EventStore<A> for Store {
             chain: Arc::new(Chain::default()),
             refused: false,
             events: Vec::with_capacity(events.len()),
-            claims: events.iter().flat_map(A::claim_changes).collect(),
+            claims: events
+                .iter()
+                .flat_map(A::claim_changes)
+                .map(|change| self.inner.keyring.hide(change))
+                .collect(),
             key: None,
             time: self.inner.ids.now(),
             command_id: metadata.get("command_id").cloned().unwrap_or_default(),
             metadata: serde_json::to_string(&metadata).map_err(|error| unexpected(error.to_string()))?,
             reply,
         };
-        for event in &events {
+        for event in &mut events {
+            let sealed = self.inner.seal::<A>(id, event).await;
+            sealed.map_err(|error| unexpected(error.to_string()))?;
             proposal.events.push(NewEvent {
                 event_type: event.event_type(),
                 event_version: event.event_version(),

@@ -43,7 +43,8 @@ impl Database {
     }
 
     async fn writer(&self) -> mpsc::Sender<Proposal> {
-        spawn(&self.pool, Tail::start(self.pool.clone()).await.unwrap())
+        let (erased, _) = mpsc::unbounded_channel();
+        spawn(&self.pool, Tail::start(self.pool.clone(), erased).await.unwrap())
     }
 
     async fn remove(self) {

@@ -12,11 +12,12 @@ use lettre::{Address, Message};
 use super::config::Post;
 use super::letter::{Facts, LetterError, OrderFacts};
 use super::occasion::{Channel, Subject, occasion};
-use super::people::Person;
+use super::people::{Addressee, Person};
 use super::record::{Due, Verdict};
 use super::transport::{Mail, Sms};
 
 const NO_PHONE: &str = "the account has no phone number";
+const ERASED: &str = "the customer was erased";
 
 /// Writes the messages of one channel.
 pub(super) struct Composer {
@@ -52,11 +53,13 @@ impl Composer {
     ///
     /// # Errors
     /// When Postgres is not there; nothing is to be written down then.
-    pub(super) async fn compose(&self, due: &Due, person: Option<&Person>) -> Result<Composed, ReadError> {
+    pub(super) async fn compose(&self, due: &Due, to: Option<&Addressee>) -> Result<Composed, ReadError> {
         let dead = |why: &str| Ok(Composed::Settled(Verdict::Dead(why.to_owned())));
         let skipped = |why| Ok(Composed::Settled(Verdict::Skipped(why)));
-        let Some(person) = person else {
-            return dead("the account cannot be read");
+        let person = match to {
+            Some(Addressee::Person(person)) => person,
+            Some(Addressee::Erased) => return skipped(ERASED),
+            None => return dead("the account cannot be read"),
         };
         if !self.channel.is_among(person.channels) {
             return skipped("the customer does not want it here");
@@ -125,8 +128,8 @@ impl Composer {
             (Channel::Sms, Some(phone)) => Ok(Composed::Sms(Sms {
                 position,
                 message_id: due.message_id.clone(),
-                to: phone.clone(),
-                text: self.post.templates.sms(facts)?.into(),
+                to: phone.reveal().ok_or(LetterError::Sealed)?.clone(),
+                text: self.post.templates.sms(facts)?,
             })),
             (Channel::Sms, None) => Ok(Composed::Settled(Verdict::Skipped(NO_PHONE))),
         }
@@ -134,13 +137,9 @@ impl Composer {
 
     fn mail(&self, due: &Due, person: &Person, facts: &Facts<'_>) -> Result<Message, ComposeError> {
         let words = self.post.templates.mail(facts)?;
-        let address: Address = person
-            .email
-            .reveal()
-            .as_str()
-            .parse()
-            .map_err(|_| ComposeError::Address)?;
-        let name = person.name.reveal().as_str().to_owned();
+        let (email, name) = (person.email.reveal(), person.name.reveal());
+        let (email, name) = email.zip(name).ok_or(LetterError::Sealed)?;
+        let address: Address = email.as_str().parse().map_err(|_| ComposeError::Address)?;
         let message = Message::builder()
             .message_id(Some(format!(
                 "<{}@{}>",
@@ -149,7 +148,7 @@ impl Composer {
             )))
             .date(self.clock.now().into())
             .from(self.post.from.clone())
-            .to(Mailbox::new(Some(name), address))
+            .to(Mailbox::new(Some(name.as_str().to_owned()), address))
             .subject(words.subject)
             // RFC 3834: nobody's "I am on holiday" comes back.
             .raw_header(HeaderValue::new(

@@ -18,6 +18,9 @@ pub enum LetterError {
     /// A mail's text must begin with `Subject: …` and an empty line.
     #[error("the template of {0} has no subject")]
     NoSubject(&'static str),
+    /// Somebody's data was to be written, and cannot be read any more.
+    #[error("the person's data is sealed")]
+    Sealed,
     /// An order's total or a line of it is out of range; no order that was placed has such.
     #[error(transparent)]
     Money(#[from] kontor_domain::MoneyError),
@@ -207,7 +210,7 @@ impl<'a> Words<'a> {
     fn new(facts: &Facts<'a>) -> Result<Self, LetterError> {
         let mut words = Self {
             shop: facts.shop,
-            name: facts.name.reveal().as_str(),
+            name: facts.name.reveal().ok_or(LetterError::Sealed)?.as_str(),
             order: facts.order.map(OrderWords::new).transpose()?,
             ..Self::default()
         };

@@ -10,6 +10,15 @@ use kontor_eventstore::read::ReadError;
 /// Accounts read at the same time.
 const CONCURRENCY: usize = 8;
 
+/// Whom a message is for.
+#[derive(Debug, Clone)]
+pub(super) enum Addressee {
+    /// A customer.
+    Person(Person),
+    /// Somebody who was one, and is to be left alone.
+    Erased,
+}
+
 /// A customer, as far as writing to them goes.
 #[derive(Debug, Clone)]
 pub(super) struct Person {
@@ -19,14 +28,17 @@ pub(super) struct Person {
     pub(super) channels: Channels,
 }
 
-impl Person {
+impl Addressee {
     fn of(user: &User) -> Option<Self> {
-        Some(Self {
+        if user.is_erased() {
+            return Some(Self::Erased);
+        }
+        Some(Self::Person(Person {
             name: user.name()?.clone(),
             email: user.email()?.clone(),
             phone: user.phone().cloned(),
             channels: user.channels(),
-        })
+        }))
     }
 }
 
@@ -35,10 +47,10 @@ impl Person {
 pub(super) async fn look_up(
     store: &Store,
     ids: impl IntoIterator<Item = UserId>,
-) -> Result<HashMap<UserId, Person>, ReadError> {
-    let found: Vec<Option<(UserId, Person)>> = futures::stream::iter(ids)
+) -> Result<HashMap<UserId, Addressee>, ReadError> {
+    let found: Vec<Option<(UserId, Addressee)>> = futures::stream::iter(ids)
         .map(|id| async move {
-            match store.inspect(id, |user: &User, _| Person::of(user)).await {
+            match store.inspect(id, |user: &User, _| Addressee::of(user)).await {
                 Ok(person) => Ok(person.map(|person| (id, person))),
                 Err(ReadError::Undecodable(_)) => Ok(None),
                 Err(error) => Err(error),

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use super::compose::{Composed, Composer};
 use super::config::Post;
 use super::occasion::Channel;
-use super::people::{self, Person};
+use super::people::{self, Addressee};
 use super::record::{self, Due, NotificationId, Verdict};
 use super::transport::DeliveryError;
 
@@ -163,7 +163,7 @@ impl Sender<'_> {
     async fn attend(
         &self,
         due: Due,
-        people: &HashMap<UserId, Person>,
+        people: &HashMap<UserId, Addressee>,
     ) -> Result<Option<(Due, Verdict)>, ReadError> {
         let person = due.user_id.parse().ok().and_then(|id: UserId| people.get(&id));
         let handed_over = match self.composer.compose(&due, person).await? {

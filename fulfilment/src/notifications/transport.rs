@@ -1,7 +1,7 @@
 //! The ways out of the house.
 
 use futures::future::BoxFuture;
-use kontor_domain::{Personal, Phone};
+use kontor_domain::Phone;
 
 mod http;
 mod outbox;
@@ -31,16 +31,16 @@ pub struct Mail {
     pub message: lettre::Message,
 }
 
-/// An SMS, ready to go.
+/// An SMS, ready to go. Does not print.
 pub struct Sms {
     /// Of the event it tells of.
     pub position: u64,
     /// The same for every try, so that a provider can tell a repeat.
     pub message_id: String,
     /// Where it goes.
-    pub to: Personal<Phone>,
+    pub to: Phone,
     /// What it says.
-    pub text: Personal<String>,
+    pub text: String,
 }
 
 /// Hands mails to somebody.

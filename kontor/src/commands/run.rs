@@ -36,7 +36,7 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;
-    let runtime = match Runtime::open(servers.database_url(), servers.redis_url()).await {
+    let runtime = match place.open(&servers).await {
         Ok(runtime) => runtime,
         Err(error) => {
             servers.stop().await?;

@@ -15,6 +15,7 @@ use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey};
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_tests::examples::gbp;
+use kontor_tests::privacy;
 
 /// Commands a writer has under way.
 const CONCURRENCY: usize = 16;
@@ -39,7 +40,12 @@ async fn play() -> Result<()> {
         .with_max_level(tracing::Level::ERROR)
         .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
-    let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?).await?;
+    let runtime = Runtime::open(
+        &variable("DATABASE_URL")?,
+        &variable("REDIS_URL")?,
+        &privacy(),
+    )
+    .await?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments
         .iter()

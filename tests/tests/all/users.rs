@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kontor_domain::{Email, PersonName, Phone, Role, User, UserCommand, UserId};
+use kontor_domain::{
+    Email, PersonName, Personal, PersonalData, Phone, Role, TextError, User, UserCommand, UserId,
+};
 use kontor_eventstore::ManualClock;
 use kontor_projections::users::{self, UserRow, Users};
 use kontor_tests::examples::reason;
@@ -15,11 +17,26 @@ fn noon() -> DateTime<Utc> {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
 
+/// The row with what is sealed in it unsealed.
 async fn row(shop: &Shop, id: UserId) -> UserRow {
-    users::by_ids(&shop.pool, &[id.to_string()])
+    let mut row = users::by_ids(&shop.pool, &[id.to_string()])
         .await
         .unwrap()
-        .remove(0)
+        .remove(0);
+    row.email = unsealed::<Email>(shop, row.email).await;
+    row.name = unsealed::<PersonName>(shop, row.name).await;
+    row.phone = unsealed::<Phone>(shop, row.phone).await;
+    row
+}
+
+async fn unsealed<T>(shop: &Shop, stored: Option<String>) -> Option<String>
+where
+    T: PersonalData + Clone + AsRef<str> + TryFrom<String, Error = TextError>,
+{
+    let value = Personal::<T>::from_stored(&stored?).unwrap();
+    assert!(value.sealed().is_some(), "stored in the clear");
+    let value = shop.store.keyring().reveal(&value).await.unwrap();
+    value.map(|value| value.as_ref().to_owned())
 }
 
 #[tokio::test]
@@ -35,8 +52,8 @@ async fn a_row_is_what_the_events_say() {
     project::<Users>(&shop).await;
     let registered = UserRow {
         id: id.to_string(),
-        email: "Someone@example.com".to_owned(),
-        name: "A Customer".to_owned(),
+        email: Some("Someone@example.com".to_owned()),
+        name: Some("A Customer".to_owned()),
         phone: None,
         roles: vec!["CUSTOMER".to_owned()],
         active: true,
@@ -77,8 +94,8 @@ async fn a_row_is_what_the_events_say() {
     }
     project::<Users>(&shop).await;
     let closed = UserRow {
-        email: "other@example.com".to_owned(),
-        name: "Another Name".to_owned(),
+        email: Some("other@example.com".to_owned()),
+        name: Some("Another Name".to_owned()),
         phone: Some("+49 40 1".to_owned()),
         roles: vec!["CUSTOMER".to_owned(), "STAFF".to_owned()],
         active: false,
@@ -113,6 +130,18 @@ async fn a_row_is_what_the_events_say() {
                 ..closed
             }
     );
+    shop.send::<User>(id, UserCommand::Erase).await;
+    project::<Users>(&shop).await;
+    let left = users::by_ids(&shop.pool, &[id.to_string()]).await.unwrap();
+    assert_eq!(left, [], "who was erased is shown");
+    assert_eq!(users::list(&shop.pool, None, 10).await.unwrap(), []);
+    let bones: (Option<String>, Option<String>, Option<String>, bool, i64) =
+        sqlx::query_as("SELECT email, name, phone, active, version FROM users WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+    assert_eq!(bones, (None, None, None, false, 12));
     shop.finish().await;
 }
 

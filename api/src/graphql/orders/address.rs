@@ -1,64 +1,55 @@
 //! Where an order goes.
 
-use std::sync::Arc;
-
 use async_graphql::{Description, InputObject, Object};
 use kontor_domain as domain;
 use kontor_domain::Personal;
-use kontor_projections::orders::OrderRow;
 
 use crate::graphql::input::{At, Check};
 
 /// The postal address an order goes to.
-#[derive(Debug, Clone, Description)]
-pub(crate) struct Address(pub(super) Arc<OrderRow>);
-
-impl Address {
-    fn reveal(&self) -> &domain::Address {
-        self.0.shipping_address.reveal()
-    }
-}
+#[derive(Clone, Description)]
+pub(crate) struct Address(pub(super) domain::Address);
 
 #[Object(use_type_description)]
 impl Address {
     /// Who takes it.
     async fn recipient(&self) -> &str {
-        self.reveal().recipient.as_str()
+        self.0.recipient.as_str()
     }
 
     /// Street and number, or what stands for them.
     async fn line1(&self) -> &str {
-        self.reveal().line1.as_str()
+        self.0.line1.as_str()
     }
 
     /// More of the same, if there is more.
     async fn line2(&self) -> Option<&str> {
-        self.reveal().line2.as_ref().map(AsRef::as_ref)
+        self.0.line2.as_ref().map(AsRef::as_ref)
     }
 
     /// Town.
     async fn city(&self) -> &str {
-        self.reveal().city.as_str()
+        self.0.city.as_str()
     }
 
     /// State, county or province, where the country uses it.
     async fn region(&self) -> Option<&str> {
-        self.reveal().region.as_ref().map(AsRef::as_ref)
+        self.0.region.as_ref().map(AsRef::as_ref)
     }
 
     /// Postal code, in whatever form its country uses.
     async fn postal_code(&self) -> &str {
-        self.reveal().postal_code.as_str()
+        self.0.postal_code.as_str()
     }
 
     /// Country, by its ISO 3166-1 alpha-2 code, such as `DE`.
     async fn country(&self) -> &str {
-        self.reveal().country.as_str()
+        self.0.country.as_str()
     }
 
     /// A telephone number for the carrier.
     async fn phone(&self) -> Option<&str> {
-        self.reveal().phone.as_ref().map(AsRef::as_ref)
+        self.0.phone.as_ref().map(AsRef::as_ref)
     }
 }
 

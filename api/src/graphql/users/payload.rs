@@ -36,9 +36,13 @@ refusals! {
 
 impl Refuses for Aggregate {
     fn refusal(id: UserId, error: &Refused) -> Option<UserError> {
-        let message = error.to_string();
+        let message = match error {
+            Refused::Erased => Refused::NotFound.to_string(),
+            other => other.to_string(),
+        };
         Some(match *error {
-            Refused::NotFound => {
+            // Of somebody who was erased nothing is told, not even that.
+            Refused::NotFound | Refused::Erased => {
                 let path = INPUT.field("userId").path();
                 UserNotFound::new(message, path, id.to_string().into()).into()
             }

@@ -42,9 +42,9 @@ impl HttpSms {
 
     async fn post(&self, sms: &Sms) -> Result<(), DeliveryError> {
         let form = [
-            ("To", sms.to.reveal().as_str()),
+            ("To", sms.to.as_str()),
             ("From", &self.from),
-            ("Body", sms.text.reveal()),
+            ("Body", &sms.text),
         ];
         let answer = self
             .client

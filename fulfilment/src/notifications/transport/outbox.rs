@@ -41,9 +41,9 @@ impl SmsTransport for SmsOutbox {
         let name = format!("{:012}.sms.txt", sms.position);
         let text = format!(
             "To: {}\nMessage-ID: {}\n\n{}\n",
-            sms.to.reveal().as_str(),
+            sms.to.as_str(),
             sms.message_id,
-            sms.text.reveal()
+            sms.text
         );
         Box::pin(put(&self.0, name, text.into_bytes()))
     }

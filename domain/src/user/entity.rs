@@ -1,0 +1,76 @@
+//! What the event store is to know of users: which address they hold, and what of them is personal.
+
+use super::{Account, SCHEMA, User, UserEvent};
+use crate::claims::{ClaimChange, ClaimKind};
+use crate::entity::Entity;
+use crate::ids::UserId;
+use crate::personal::{Personal, PersonalValue};
+use crate::text::{Email, Phone};
+
+impl Entity for User {
+    const SCHEMA: u32 = SCHEMA;
+    type Id = UserId;
+
+    fn claim_changes(event: &UserEvent) -> Vec<ClaimChange> {
+        let kind = ClaimKind::Email;
+        let folded = |email: &Personal<Email>| email.reveal().map(Email::folded);
+        match event {
+            UserEvent::Registered { email, .. } => folded(email)
+                .map(|value| ClaimChange::Take { kind, value })
+                .into_iter()
+                .collect(),
+            UserEvent::EmailChanged { email, previous } => {
+                let (value, previous) = (folded(email), folded(previous));
+                if value == previous {
+                    return Vec::new(); // Only the spelling changed.
+                }
+                let release = previous.map(|value| ClaimChange::Release { kind, value });
+                let take = value.map(|value| ClaimChange::Take { kind, value });
+                release.into_iter().chain(take).collect()
+            }
+            UserEvent::Erased { email } => folded(email)
+                .map(|value| ClaimChange::Release { kind, value })
+                .into_iter()
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn person(id: UserId, _event: &UserEvent) -> Option<UserId> {
+        Some(id)
+    }
+
+    fn personal_in(event: &mut UserEvent) -> Vec<&mut dyn PersonalValue> {
+        match event {
+            UserEvent::Registered {
+                email, name, phone, ..
+            } => with_phone(vec![email, name], phone),
+            UserEvent::ProfileChanged { name, phone } => with_phone(vec![name], phone),
+            UserEvent::EmailChanged { email, previous } => vec![email, previous],
+            UserEvent::Erased { email } => vec![email],
+            UserEvent::ChannelsChosen { .. }
+            | UserEvent::PasswordChanged { .. }
+            | UserEvent::RoleGranted { .. }
+            | UserEvent::RoleRevoked { .. }
+            | UserEvent::Deactivated { .. }
+            | UserEvent::Reactivated {} => Vec::new(),
+        }
+    }
+
+    fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
+        match &mut self.account {
+            Some(Account {
+                email, name, phone, ..
+            }) => with_phone(vec![email, name], phone),
+            None => Vec::new(),
+        }
+    }
+}
+
+fn with_phone<'a>(
+    mut values: Vec<&'a mut dyn PersonalValue>,
+    phone: &'a mut Option<Personal<Phone>>,
+) -> Vec<&'a mut dyn PersonalValue> {
+    values.extend(phone.as_mut().map(|phone| phone as &mut dyn PersonalValue));
+    values
+}
