@@ -407,9 +407,7 @@ impl Entity for Order {
 
     fn personal_in(event: &mut OrderEvent) -> Vec<&mut dyn PersonalValue> {
         match event {
-            OrderEvent::Placed {
-                shipping_address, ..
-            } => vec![shipping_address],
+            OrderEvent::Placed { shipping_address, .. } => vec![shipping_address],
             _ => Vec::new(),
         }
     }

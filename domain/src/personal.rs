@@ -251,7 +251,10 @@ mod tests {
     fn both_forms_come_back_as_they_went() {
         let json = serde_json::to_string(&address()).unwrap();
         assert!(json.starts_with('{'));
-        assert_eq!(serde_json::from_str::<Personal<Address>>(&json).unwrap(), address());
+        assert_eq!(
+            serde_json::from_str::<Personal<Address>>(&json).unwrap(),
+            address()
+        );
         let email = Personal::new("a@example.com".parse::<Email>().unwrap());
         let json = serde_json::to_string(&email).unwrap();
         assert_eq!(serde_json::from_str::<Personal<Email>>(&json).unwrap(), email);
@@ -270,7 +273,9 @@ mod tests {
     #[test]
     fn what_is_neither_is_refused_without_saying_what_it_was() {
         for json in ["\"nobody\"", "3", "null", "[]"] {
-            let error = serde_json::from_str::<Personal<Email>>(json).unwrap_err().to_string();
+            let error = serde_json::from_str::<Personal<Email>>(json)
+                .unwrap_err()
+                .to_string();
             assert!(!error.contains("nobody"), "{error}");
         }
     }

@@ -156,7 +156,9 @@ impl Keyring {
         for value in values {
             let Some(sealed) = value.sealed() else { continue };
             let (person, _) = sealed.parts().ok_or(KeyringError::Damaged)?;
-            let Some(key) = self.find(person).await? else { continue };
+            let Some(key) = self.find(person).await? else {
+                continue;
+            };
             let (_, ciphertext) = value
                 .sealed()
                 .and_then(Sealed::parts)

@@ -23,7 +23,13 @@ pub struct KekOptions {
     #[arg(long, env = "KONTOR_KEK_FILE", global = true)]
     pub kek_file: Option<PathBuf>,
     /// Command that prints what would be in that file: how a key management service is asked.
-    #[arg(long, env = "KONTOR_KEK_COMMAND", hide_env_values = true, global = true, conflicts_with = "kek_file")]
+    #[arg(
+        long,
+        env = "KONTOR_KEK_COMMAND",
+        hide_env_values = true,
+        global = true,
+        conflicts_with = "kek_file"
+    )]
     pub kek_command: Option<String>,
     /// The key itself, by environment only.
     #[arg(skip)]
@@ -180,7 +186,10 @@ mod tests {
             kek_file: Some(file),
             ..KekOptions::default()
         });
-        assert!(wrong.contains("32 random bytes") && !wrong.contains("hunter2"), "{wrong}");
+        assert!(
+            wrong.contains("32 random bytes") && !wrong.contains("hunter2"),
+            "{wrong}"
+        );
         let missing = told(KekOptions {
             kek_file: Some(folder.path().join("other")),
             ..KekOptions::default()
@@ -190,6 +199,9 @@ mod tests {
             kek_command: Some("echo secret; exit 3".to_owned()),
             ..KekOptions::default()
         });
-        assert!(failed.contains("failed") && !failed.contains("secret"), "{failed}");
+        assert!(
+            failed.contains("failed") && !failed.contains("secret"),
+            "{failed}"
+        );
     }
 }

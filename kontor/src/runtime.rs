@@ -82,14 +82,7 @@ impl Runtime {
     /// A sentence that says what is wrong and what to do.
     pub async fn open(database_url: &str, redis_url: &str, privacy: &Privacy) -> Result<Self> {
         let payments = PaymentsConfig::default();
-        Self::with(
-            database_url,
-            redis_url,
-            &payments,
-            privacy,
-            Arc::new(SystemClock),
-        )
-        .await
+        Self::with(database_url, redis_url, &payments, privacy, Arc::new(SystemClock)).await
     }
 
     /// [`Runtime::open`] with other payments than simulated ones, or another clock.

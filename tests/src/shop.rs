@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kontor::runtime::{MIRRORS, Privacy, Runtime};
 use kontor_domain::{Order, OrderCommand, OrderId, OrderItem, Product, ProductId, User, UserCommand, UserId};
 use kontor_eventstore::{
-    Actor, Clock, CommandContext, DeadLetter, ExecuteError, KeyEncryption, Outcome, Resumed, Store, Stored, StreamKey,
-    SystemClock, checkpoint, dead_letters, read,
+    Actor, Clock, CommandContext, DeadLetter, ExecuteError, KeyEncryption, Outcome, Resumed, Store, Stored,
+    StreamKey, SystemClock, checkpoint, dead_letters, read,
 };
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_fulfilment::payments::PaymentsConfig;

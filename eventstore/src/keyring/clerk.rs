@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 use super::kek::{KeyEncryption, random};
-use super::{Known, KeyringError, PersonKey};
+use super::{KeyringError, Known, PersonKey};
 
 /// Requests answered together at most.
 const TOGETHER: usize = 1_024;
@@ -67,7 +67,11 @@ impl Clerk {
         make: &HashSet<UserId>,
     ) -> Result<HashMap<UserId, Result<Known, KeyringError>>, sqlx::Error> {
         let mut found = self.find(people.iter()).await?;
-        let missing: Vec<UserId> = make.iter().filter(|id| !found.contains_key(id)).copied().collect();
+        let missing: Vec<UserId> = make
+            .iter()
+            .filter(|id| !found.contains_key(id))
+            .copied()
+            .collect();
         if missing.is_empty() {
             return Ok(found);
         }

@@ -34,9 +34,12 @@ pub(super) async fn open(pool: &PgPool, keks: &KeyEncryption) -> Result<hmac::Ke
 }
 
 async fn find(pool: &PgPool, keks: &KeyEncryption) -> Result<Option<hmac::Key>, KeyringError> {
-    let row = sqlx::query!("SELECT wrapped, kek_id FROM index_keys WHERE purpose = $1", PURPOSE)
-        .fetch_optional(pool)
-        .await?;
+    let row = sqlx::query!(
+        "SELECT wrapped, kek_id FROM index_keys WHERE purpose = $1",
+        PURPOSE
+    )
+    .fetch_optional(pool)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let key = keks
         .unwrap(&purpose(), &row.kek_id, &row.wrapped)

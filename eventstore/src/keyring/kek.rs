@@ -107,7 +107,12 @@ impl KeyEncryption {
     }
 
     /// The key that was wrapped for `purpose`; `None` if the key-encryption key called `kek` is not here.
-    pub(crate) fn unwrap(&self, purpose: &str, kek: &str, wrapped: &[u8]) -> Option<Result<Vec<u8>, CipherError>> {
+    pub(crate) fn unwrap(
+        &self,
+        purpose: &str,
+        kek: &str,
+        wrapped: &[u8],
+    ) -> Option<Result<Vec<u8>, CipherError>> {
         let kek = self.0.iter().find(|it| it.id == kek)?;
         Some(decrypt(&kek.key, purpose, wrapped))
     }
@@ -125,7 +130,10 @@ impl Kek {
             return Err(KekError);
         }
         // Says nothing about the key, but which it is.
-        let digest = Sha256::new().chain_update("kontor kek").chain_update(&bytes).finalize();
+        let digest = Sha256::new()
+            .chain_update("kontor kek")
+            .chain_update(&bytes)
+            .finalize();
         let id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let key = cipher(&bytes).map_err(|_| KekError)?;
         Ok(Self { id, key })
@@ -137,7 +145,12 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         .chars()
         .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()?;
-    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -146,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_key_is_wrapped_for_one_purpose_and_found_by_the_name_of_what_wrapped_it() {
-        let (old, new) = (KeyEncryption::generate().unwrap(), KeyEncryption::generate().unwrap());
+        let (old, new) = (
+            KeyEncryption::generate().unwrap(),
+            KeyEncryption::generate().unwrap(),
+        );
         let before = KeyEncryption::new(&old, []).unwrap();
         let key = random().unwrap();
         let wrapped = before.wrap("one", &key).unwrap();
@@ -164,9 +180,18 @@ mod tests {
         let hex = "00112233445566778899aAbBcCdDeEfF00112233445566778899aabbccddeeff";
         let bytes = from_hex(hex).unwrap();
         assert_eq!(bytes[..4], [0, 0x11, 0x22, 0x33]);
-        let (a, b) = (Kek::parse(hex).unwrap(), Kek::parse(&format!("{}\n", STANDARD.encode(&bytes))).unwrap());
+        let (a, b) = (
+            Kek::parse(hex).unwrap(),
+            Kek::parse(&format!("{}\n", STANDARD.encode(&bytes))).unwrap(),
+        );
         assert_eq!(a.id, b.id);
-        for wrong in ["", "secret", &hex[1..], &hex.replace('0', "x"), &STANDARD.encode([1; 31])] {
+        for wrong in [
+            "",
+            "secret",
+            &hex[1..],
+            &hex.replace('0', "x"),
+            &STANDARD.encode([1; 31]),
+        ] {
             assert!(KeyEncryption::new(wrong, []).is_err(), "{wrong}");
         }
     }

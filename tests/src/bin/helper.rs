@@ -40,12 +40,7 @@ async fn play() -> Result<()> {
         .with_max_level(tracing::Level::ERROR)
         .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
-    let runtime = Runtime::open(
-        &variable("DATABASE_URL")?,
-        &variable("REDIS_URL")?,
-        &privacy(),
-    )
-    .await?;
+    let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?, &privacy()).await?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments
         .iter()

@@ -54,8 +54,12 @@ async fn same_in_cqrs_es<A: Stored + PartialEq + std::fmt::Debug + Clone>(
         assert_eq!(theirs.metadata["actor"], metadata.actor);
         assert_eq!(theirs.metadata["time"], metadata.time);
     }
-    let context = stock.load_aggregate(&id.to_string()).await.unwrap();
+    let mut context = stock.load_aggregate(&id.to_string()).await.unwrap();
     let (aggregate, version) = loaded::<A>(&shop.store, id).await;
+    // Theirs is as it is stored, ours as commands are decided on it.
+    let sealed = context.aggregate.personal();
+    assert!(sealed.iter().all(|value| value.sealed().is_some()));
+    shop.store.keyring().unseal(sealed).await.unwrap();
     assert_eq!(context.aggregate, aggregate);
     assert_eq!(context.current_sequence as u64, version);
 }

@@ -42,6 +42,8 @@ async fn a_row_tells_the_whole_story_of_an_order() {
         what: Happening::Placed,
     };
     let row = shop.order_row(id).await;
+    let goes_to = shop.store.keyring().reveal(&row.shipping_address).await.unwrap();
+    assert_eq!(goes_to, address().into_inner());
     let expected = OrderRow {
         id: id.to_string(),
         customer_id: customer.to_string(),
@@ -50,7 +52,8 @@ async fn a_row_tells_the_whole_story_of_an_order() {
         refunded_minor: 0,
         currency: "GBP".to_owned(),
         items: sqlx::types::Json(vec![line(&lamp, 2), line(&bell, 4)]),
-        shipping_address: sqlx::types::Json(address()),
+        // As it is in the event: sealed.
+        shipping_address: row.shipping_address.clone(),
         timeline: sqlx::types::Json(vec![placed.clone()]),
         placed_at: noon(),
         updated_at: noon(),

@@ -68,6 +68,9 @@ fn everything_personal_in_events_and_state_can_be_sealed() {
     }
     seal(user.personal());
     let json = serde_json::to_string(&user).unwrap();
-    assert!(!json.contains("xample") && !json.contains("1234") && !json.contains("Other"), "{json}");
+    assert!(
+        !json.contains("xample") && !json.contains("1234") && !json.contains("Other"),
+        "{json}"
+    );
     assert_snapshot_round_trips(&user);
 }

@@ -41,11 +41,7 @@ impl HttpSms {
     }
 
     async fn post(&self, sms: &Sms) -> Result<(), DeliveryError> {
-        let form = [
-            ("To", sms.to.as_str()),
-            ("From", &self.from),
-            ("Body", &sms.text),
-        ];
+        let form = [("To", sms.to.as_str()), ("From", &self.from), ("Body", &sms.text)];
         let answer = self
             .client
             .post(self.messages.clone())
