@@ -11,7 +11,6 @@ CREATE TABLE person_keys
     erased_at  timestamptz,
     CHECK ((wrapped IS NULL) = (erased_at IS NOT NULL) AND (wrapped IS NULL) = (kek_id IS NULL))
 );
-CREATE INDEX ON person_keys (kek_id);
 
 COMMENT ON TABLE person_keys IS 'the key each person''s data is sealed with, itself encrypted';
 COMMENT ON COLUMN person_keys.kek_id IS 'names the key-encryption key it is encrypted with';
@@ -33,3 +32,14 @@ ALTER TABLE users
 
 -- They hold personal data in the clear; the log has all that is in them.
 DELETE FROM snapshots WHERE aggregate_type = 'user';
+
+-- What was erased where: one row for each person who was. Nothing of theirs is in it.
+CREATE TABLE erasures
+(
+    user_id     text        PRIMARY KEY,
+    position    bigint      NOT NULL,
+    erased_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    certificate json        NOT NULL
+);
+
+COMMENT ON COLUMN erasures.position IS 'of the event that ended the account';

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 mod clerk;
 mod index;
 mod kek;
+mod rotate;
 
 pub use kek::{CipherError, KekError, KeyEncryption};
 
@@ -210,6 +211,12 @@ impl Keyring {
         }
     }
 
+    /// The id of the key-encryption key that encrypts.
+    #[must_use]
+    pub fn kek(&self) -> &str {
+        self.0.keks.current()
+    }
+
     /// Uses a person's key no more, whatever the database says.
     pub(crate) fn forget(&self, person: UserId) {
         self.known().put(person, Known::Erased);
@@ -231,15 +238,20 @@ impl Keyring {
         if let Some(known) = self.known().get(&person) {
             return Ok(Some(known.clone()));
         }
-        let gone = || KeyringError::Unavailable("the process is ending".to_owned());
-        let (reply, answer) = oneshot::channel();
-        let request = Request { person, make, reply };
-        self.0.clerk.send(request).await.map_err(|_| gone())?;
-        let Some(found) = answer.await.map_err(|_| gone())?? else {
+        let Some(found) = self.ask_afresh(person, make).await? else {
             return Ok(None);
         };
         // The person may have been forgotten while the key was on its way.
         Ok(Some(self.known().get_or_insert(person, || found).clone()))
+    }
+
+    /// What the database says, whatever is known.
+    async fn ask_afresh(&self, person: UserId, make: bool) -> Result<Option<Known>, KeyringError> {
+        let gone = || KeyringError::Unavailable("the process is ending".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let request = Request { person, make, reply };
+        self.0.clerk.send(request).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 

@@ -12,6 +12,7 @@ pub mod consumer;
 pub mod context;
 pub mod crash;
 pub mod dead_letters;
+pub mod erasure;
 pub mod keyring;
 pub mod lease;
 pub mod progress;
@@ -20,6 +21,7 @@ pub mod recorded;
 pub mod schema;
 pub mod store;
 
+mod export;
 mod group;
 mod snapshots;
 mod statements;

@@ -5,6 +5,7 @@
 //! crash or with a stolen lease, gets the outcome of the first time.
 
 pub mod cashier;
+pub mod erasure;
 pub mod notifications;
 pub mod order_process;
 pub mod payments;
@@ -12,5 +13,6 @@ pub mod payments;
 mod pending;
 mod plans;
 
+pub use erasure::Erasure;
 pub use notifications::Notifications;
 pub use order_process::OrderProcess;

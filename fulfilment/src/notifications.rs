@@ -33,6 +33,7 @@ pub use sender::{lease_of, run};
 pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
 use record::News;
+pub(crate) use transport::outbox_files;
 
 /// Orders whose customer is looked up at the same time.
 const CONCURRENCY: usize = 64;

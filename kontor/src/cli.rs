@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use kontor_fulfilment::erasure::Journal;
 use kontor_fulfilment::notifications::{
     MailBy, NotificationId, NotificationsConfig, Secret, SmsBy, outbox_in,
 };
@@ -59,6 +60,10 @@ pub struct Place {
     pub redis_url: Option<String>,
     #[command(flatten)]
     keys: KekOptions,
+    /// File that says who was erased, by id; by default in the data folder. Keep it apart from the database's backups: when one
+    /// is restored, its people are erased again.
+    #[arg(long, env = "KONTOR_ERASURE_JOURNAL", global = true)]
+    erasure_journal: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +113,9 @@ enum Command {
         /// `customer`, `staff` or `admin`.
         role: String,
     },
+    /// Encrypts people's keys with the present key-encryption key, where they still are with an older one. The shop may be
+    /// open, if its processes have both.
+    RotateKeys,
     /// Takes in another shop's books.
     #[command(subcommand)]
     Import(Import),
@@ -243,21 +251,33 @@ impl Place {
         .await
     }
 
+    /// Where it is kept who was erased.
+    fn journal(&self) -> PathBuf {
+        self.erasure_journal
+            .clone()
+            .unwrap_or_else(|| self.data.join("erasures.jsonl"))
+    }
+
     /// How people's data is kept there. Once the servers are started: what is not given is made in the data folder.
     ///
     /// # Errors
     /// See [`KekOptions::keys`].
-    pub fn privacy(&self) -> Result<Privacy> {
+    pub fn privacy(&self, outbox: Option<PathBuf>) -> Result<Privacy> {
         let keys = self.keys.keys(&self.data, self.database_url.is_some())?;
-        Ok(Privacy { keys })
+        Ok(Privacy {
+            keys,
+            journal: Journal::at(self.journal()),
+            outbox,
+        })
     }
 
     /// A process on these servers.
     ///
     /// # Errors
     /// See [`Runtime::open`].
-    pub async fn open(&self, servers: &Servers) -> Result<Runtime> {
-        Runtime::open(servers.database_url(), servers.redis_url(), &self.privacy()?).await
+    pub async fn open(&self, servers: &Servers, outbox: Option<PathBuf>) -> Result<Runtime> {
+        let privacy = self.privacy(outbox)?;
+        Runtime::open(servers.database_url(), servers.redis_url(), &privacy).await
     }
 }
 
@@ -288,7 +308,7 @@ impl Cli {
             _ => {}
         }
         let servers = self.place.servers().await?;
-        let result = match self.place.open(&servers).await {
+        let result = match self.place.open(&servers, None).await {
             Ok(runtime) => {
                 let result = operate(&runtime, self.command).await;
                 runtime.close().await;
@@ -326,6 +346,7 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
             commands::notifications::retry(runtime, id).await
         }
         Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
+        Command::RotateKeys => commands::rotate_keys::rotate_keys(runtime).await,
         // Answered by `carry_out`.
         Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
     }

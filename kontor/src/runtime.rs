@@ -1,5 +1,6 @@
 //! Everything a process of Kontor is made of, put together in one place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use kontor_eventstore::{
     Clock, Consumer, Ids, KeyEncryption, Keyring, Progress, Resumed, Store, StreamKey, SystemClock, Worker,
     dead_letters, schema,
 };
+use kontor_fulfilment::erasure::{self, Journal};
 use kontor_fulfilment::notifications::{self, Channel, Post};
 use kontor_fulfilment::payments::{Payments, PaymentsConfig};
-use kontor_fulfilment::{Notifications, OrderProcess, cashier};
+use kontor_fulfilment::{Erasure, Notifications, OrderProcess, cashier};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -22,6 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 /// Connections to Postgres a process keeps at most, beside its writer's, its listeners' and its
 /// consumers'.
@@ -54,6 +57,10 @@ pub fn mirrors_of(view: &str) -> impl Iterator<Item = &'static str> {
 pub struct Privacy {
     /// What people's keys are encrypted with.
     pub keys: KeyEncryption,
+    /// Who was erased, in a file that outlives the database.
+    pub journal: Journal,
+    /// The folder of messages that nobody carries: those to people who are erased are removed.
+    pub outbox: Option<PathBuf>,
 }
 
 /// A process: the log, what follows it, and where both live.
@@ -68,6 +75,8 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// Where orders and the payment gateway meet.
     pub payments: Payments,
+    /// How people's data is kept.
+    privacy: Privacy,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
     /// Whoever works in this process, by one name.
@@ -104,6 +113,13 @@ impl Runtime {
             .await
             .context("the key-encryption key does not fit the database")?;
         let store = Store::open(pool.clone(), ids, keyring, stop.clone()).await?;
+        let again = erasure::reapply(&store, &privacy.journal, clock.as_ref()).await?;
+        if again > 0 {
+            warn!(
+                people = again,
+                "erased again: the journal knows them, and the database did not"
+            );
+        }
         let redis = Redis::open(redis_url, store.incarnation())
             .context("REDIS_URL is not a Redis address; write it as redis://host:port")?;
         let progress = Arc::new(Progress::default());
@@ -126,6 +142,7 @@ impl Runtime {
             redis,
             clock,
             payments,
+            privacy: privacy.clone(),
             stop,
             worker,
             tasks,
@@ -148,6 +165,10 @@ impl Runtime {
             self.payments.desk.terms(),
         )));
         consumers.push(Arc::new(Notifications::new(self.store.clone())));
+        consumers.push(Arc::new(Erasure::new(
+            self.privacy.journal.clone(),
+            self.privacy.outbox.clone(),
+        )));
         consumers
     }
 

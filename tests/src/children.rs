@@ -132,6 +132,7 @@ fn command(program: &str, shop: &Shop) -> Command {
     command
         .env("DATABASE_URL", shop.database_url())
         .env("KONTOR_KEK", KEK)
+        .env("KONTOR_ERASURE_JOURNAL", shop.journal())
         .env("REDIS_URL", shop.redis_url())
         .env("KONTOR_OUTBOX", shop.outbox())
         .stdin(Stdio::piped())

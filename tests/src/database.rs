@@ -42,6 +42,39 @@ impl Database {
         Self { url, name }
     }
 
+    /// What is in another one at this moment, dumped and restored as a backup is. Keys in Redis are not
+    /// shared: a restored log is another one.
+    pub(crate) async fn copy_of(url: &str) -> Self {
+        let (server, original) = (server(), url.parse::<PgConnectOptions>().unwrap());
+        let original = original.get_database().unwrap_or_default();
+        let mut admin = server.connect().await.unwrap();
+        let name = format!("t_{}", Ids::new(Arc::new(SystemClock)).next()).to_lowercase();
+        run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+        admin.close().await.unwrap();
+        let copy = server.clone().database(&name).to_url_lossy().to_string();
+        let folder = given("KONTOR_TEST_POSTGRES_BIN", "the folder of Postgres' programs");
+        let pipe = format!(
+            "'{folder}/pg_dump' --no-owner '{url}' | '{folder}/psql' -qX -v ON_ERROR_STOP=1 '{copy}'"
+        );
+        let restored = tokio::process::Command::new("sh")
+            .args(["-c", &pipe])
+            .output()
+            .await
+            .unwrap();
+        assert!(
+            restored.status.success(),
+            "{original}: {}",
+            String::from_utf8_lossy(&restored.stderr)
+        );
+        let mut connection = server.database(&name).connect().await.unwrap();
+        let another =
+            "WITH another AS (UPDATE log SET incarnation = gen_random_uuid()::text RETURNING incarnation)
+                       UPDATE checkpoints SET incarnation = another.incarnation FROM another";
+        run(&mut connection, another).await;
+        connection.close().await.unwrap();
+        Self { url: copy, name }
+    }
+
     /// Where it is, for `DATABASE_URL`.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -40,5 +40,5 @@ mod wait;
 
 pub use builders::{Item, ProductBuilder};
 pub use database::Database;
-pub use shop::{KEK, Opening, Shop, privacy};
+pub use shop::{KEK, Opening, Shop, keys};
 pub use wait::{PATIENCE, eventually};

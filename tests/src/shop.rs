@@ -1,6 +1,6 @@
 //! A shop to test: a process of Kontor on a database of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +10,7 @@ use kontor_eventstore::{
     Actor, Clock, CommandContext, DeadLetter, ExecuteError, KeyEncryption, Outcome, Resumed, Store, Stored,
     StreamKey, SystemClock, checkpoint, dead_letters, read,
 };
+use kontor_fulfilment::erasure::Journal;
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_fulfilment::payments::PaymentsConfig;
 use kontor_projections::best_sellers::BestSellerMirror;
@@ -35,6 +36,8 @@ pub struct Opening {
     redis_url: Option<String>,
     post: Option<NotificationsConfig>,
     payments: PaymentsConfig,
+    keys: KeyEncryption,
+    journal: Option<PathBuf>,
 }
 
 impl Default for Opening {
@@ -45,6 +48,8 @@ impl Default for Opening {
             redis_url: None,
             post: None,
             payments: PaymentsConfig::default(),
+            keys: keys(),
+            journal: None,
         }
     }
 }
@@ -85,6 +90,20 @@ impl Opening {
         self
     }
 
+    /// With these key-encryption keys instead of [`KEK`].
+    #[must_use]
+    pub fn keys(mut self, keys: KeyEncryption) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// With this journal of erasures instead of one of its own.
+    #[must_use]
+    pub fn journal(mut self, journal: &Path) -> Self {
+        self.journal = Some(journal.to_owned());
+        self
+    }
+
     /// Opens it on a fresh database.
     pub async fn open(self) -> Shop {
         let database = Database::fresh().await;
@@ -101,10 +120,16 @@ impl Opening {
         log_to_the_test();
         let redis_url = (self.redis_url.clone())
             .unwrap_or_else(|| given("REDIS_URL", "a Redis, whose other keys are left alone"));
+        let kept = tempfile::tempdir().unwrap();
         let place = Arc::new(Place {
             database_url: database_url.to_owned(),
             redis_url,
             outbox: tempfile::tempdir().unwrap(),
+            journal: self
+                .journal
+                .clone()
+                .unwrap_or_else(|| kept.path().join("erasures.jsonl")),
+            _kept: kept,
             parking: AtomicBool::new(false),
         });
         self.in_place(place, database).await
@@ -112,7 +137,11 @@ impl Opening {
 
     async fn in_place(self, place: Arc<Place>, database: Option<Database>) -> Shop {
         let redis_url = self.redis_url.as_ref().unwrap_or(&place.redis_url);
-        let privacy = privacy();
+        let privacy = Privacy {
+            keys: self.keys,
+            journal: Journal::at(place.journal.clone()),
+            outbox: Some(place.outbox.path().to_owned()),
+        };
         let runtime = Runtime::with(
             &place.database_url,
             redis_url,
@@ -134,12 +163,10 @@ impl Opening {
 /// The key-encryption key of every test, so that its other processes have it too.
 pub const KEK: &str = "c2l4dGVlbiBib3R0bGVzIG9mIHJlZCBpbmsgYW5kIG0=";
 
-/// How people's data is kept in tests.
+/// [`KEK`], ready for use.
 #[must_use]
-pub fn privacy() -> Privacy {
-    Privacy {
-        keys: KeyEncryption::new(KEK, []).unwrap(),
-    }
+pub fn keys() -> KeyEncryption {
+    KeyEncryption::new(KEK, []).unwrap()
 }
 
 /// Where a shop and its branches are.
@@ -148,6 +175,9 @@ struct Place {
     database_url: String,
     redis_url: String,
     outbox: TempDir,
+    journal: PathBuf,
+    /// What outlives the database.
+    _kept: TempDir,
     /// Whether dead letters may be left.
     parking: AtomicBool,
 }
@@ -223,6 +253,17 @@ impl Shop {
     #[must_use]
     pub fn outbox(&self) -> &Path {
         self.place.outbox.path()
+    }
+
+    /// The file that says who was erased.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.place.journal.clone()
+    }
+
+    /// What is in the database now, as another one.
+    pub async fn backup(&self) -> Database {
+        Database::copy_of(self.database_url()).await
     }
 
     /// Dead letters may be left at the end.

@@ -14,12 +14,14 @@ use super::reads::{app, at_least, settled, stored, unreadable, user, visible_use
 use super::scalars::{DateTime, Position, id_argument, version};
 
 mod account;
+mod erase;
 mod inputs;
 mod log_in;
 mod manage;
 mod payload;
 
 pub(crate) use account::AccountMutations;
+pub(crate) use erase::{ErasureMutations, ExportQueries};
 pub(crate) use log_in::LogInMutation;
 pub(crate) use manage::UserMutations;
 
@@ -179,6 +181,17 @@ impl UserQueries {
         let key = |row: &UserRow| Some((row.registered_at, row.id.parse().ok()?));
         Ok(page.connection(rows.map_err(unreadable(ctx))?, key, User::from))
     }
+}
+
+/// E-mail address, name and telephone number in the clear.
+type Known = (Option<String>, Option<String>, Option<String>);
+
+async fn stored_person(ctx: &Context<'_>, row: &UserRow) -> Result<Known> {
+    Ok((
+        stored::<Email>(ctx, row.email.as_deref()).await?,
+        stored::<PersonName>(ctx, row.name.as_deref()).await?,
+        stored::<Phone>(ctx, row.phone.as_deref()).await?,
+    ))
 }
 
 /// A user as of a position. For those who have just written it.

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use super::KeyringError;
 use super::kek::{KeyEncryption, random};
 
-const PURPOSE: &str = "claims";
+pub(super) const PURPOSE: &str = "claims";
 /// What a hash begins with; no e-mail address does, for want of an `@`.
 const PREFIX: &str = "hmac:";
 

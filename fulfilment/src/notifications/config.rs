@@ -125,6 +125,7 @@ impl NotificationsConfig {
                 SmsBy::Outbox => Arc::new(SmsOutbox::open(&self.outbox).map_err(folder)?),
                 SmsBy::Http { url, from } => Arc::new(sms(&url.0, from.clone())?),
             },
+            outbox: self.outbox.clone(),
             templates: Templates::new()?,
             from,
             attempts: self.attempts.max(1),
@@ -172,6 +173,8 @@ pub enum ConfigError {
 pub struct Post {
     pub(super) mail: Arc<dyn MailTransport>,
     pub(super) sms: Arc<dyn SmsTransport>,
+    /// Where what nobody carries is kept.
+    pub(super) outbox: PathBuf,
     pub(super) templates: Templates,
     pub(super) from: Mailbox,
     pub(super) attempts: u32,

@@ -20,7 +20,7 @@ use super::config::Post;
 use super::occasion::Channel;
 use super::people::{self, Addressee};
 use super::record::{self, Due, NotificationId, Verdict};
-use super::transport::DeliveryError;
+use super::transport::{DeliveryError, outbox_files};
 
 /// Notifications taken at once: a quarter of a second's worth, but no more than this.
 const LARGEST_BATCH: u32 = 256;
@@ -172,12 +172,35 @@ impl Sender<'_> {
             Composed::Mail(mail) => timeout(self.post.time_limit, self.post.mail.send(&mail)).await,
             Composed::Sms(sms) => timeout(self.post.time_limit, self.post.sms.send(&sms)).await,
         };
+        if handed_over.is_ok()
+            && let Some(Addressee::Person(_)) = person
+        {
+            self.take_back(&due).await?;
+        }
         let outcome = handed_over.unwrap_or_else(|_| {
             let limit = self.post.time_limit.as_secs_f64();
             Err(DeliveryError::Transient(format!("no answer within {limit} s")))
         });
         let verdict = self.judge(&due, outcome);
         Ok(Some((due, verdict)))
+    }
+
+    /// Removes what was just put into the outbox if its addressee was erased meanwhile: whoever removed all that was there
+    /// may have come a moment too early. What a provider has is out of reach.
+    async fn take_back(&self, due: &Due) -> Result<(), ReadError> {
+        let position = due.position.unsigned_abs();
+        let mut files = outbox_files(&self.post.outbox, position)
+            .into_iter()
+            .filter(|file| file.exists())
+            .peekable();
+        let Some(person) = files.peek().and_then(|_| due.user_id.parse().ok()) else {
+            return Ok(());
+        };
+        if self.worker.store().keyring().is_erased(person).await? {
+            // One that is gone is what is wanted.
+            files.for_each(|file| drop(std::fs::remove_file(file)));
+        }
+        Ok(())
     }
 
     fn judge(&self, due: &Due, outcome: Result<(), DeliveryError>) -> Verdict {

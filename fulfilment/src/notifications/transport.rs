@@ -8,6 +8,7 @@ mod outbox;
 mod smtp;
 
 pub(super) use http::HttpSms;
+pub(crate) use outbox::outbox_files;
 pub(super) use outbox::{MailOutbox, SmsOutbox};
 pub(super) use smtp::{Encryption, Smtp};
 

@@ -36,7 +36,8 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;
-    let runtime = match place.open(&servers).await {
+    let outbox = options.notifications(place).outbox;
+    let runtime = match place.open(&servers, Some(outbox)).await {
         Ok(runtime) => runtime,
         Err(error) => {
             servers.stop().await?;

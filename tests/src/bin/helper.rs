@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
-use kontor::runtime::Runtime;
+use kontor::runtime::{Privacy, Runtime};
 use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey};
+use kontor_fulfilment::erasure::Journal;
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_tests::examples::gbp;
-use kontor_tests::privacy;
+use kontor_tests::keys;
 
 /// Commands a writer has under way.
 const CONCURRENCY: usize = 16;
@@ -40,7 +41,12 @@ async fn play() -> Result<()> {
         .with_max_level(tracing::Level::ERROR)
         .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
-    let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?, &privacy()).await?;
+    let runtime = Runtime::open(
+        &variable("DATABASE_URL")?,
+        &variable("REDIS_URL")?,
+        &privacy(&variable)?,
+    )
+    .await?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments
         .iter()
@@ -56,6 +62,14 @@ async fn play() -> Result<()> {
     }
     runtime.close().await;
     Ok(())
+}
+
+fn privacy(variable: &impl Fn(&'static str) -> Result<String>) -> Result<Privacy> {
+    Ok(Privacy {
+        keys: keys(),
+        journal: Journal::at(variable("KONTOR_ERASURE_JOURNAL")?.into()),
+        outbox: Some(variable("KONTOR_OUTBOX")?.into()),
+    })
 }
 
 async fn work(runtime: &Runtime, outbox: PathBuf) -> Result<()> {

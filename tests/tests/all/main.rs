@@ -18,6 +18,7 @@ mod claims;
 mod commands;
 mod consumers;
 mod crash;
+mod erasure;
 mod golden;
 mod group;
 mod histories;

@@ -7,6 +7,21 @@ use futures::future::BoxFuture;
 
 use super::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
+/// Every file that may hold something about the event at `position`, half-written ones included.
+pub(crate) fn outbox_files(folder: &Path, position: u64) -> [PathBuf; 4] {
+    let (mail, sms) = (mail_name(position), sms_name(position));
+    let half = |name: &str| folder.join(format!(".{name}.half"));
+    [half(&mail), half(&sms), folder.join(&mail), folder.join(&sms)]
+}
+
+fn mail_name(position: u64) -> String {
+    format!("{position:012}.eml")
+}
+
+fn sms_name(position: u64) -> String {
+    format!("{position:012}.sms.txt")
+}
+
 /// Mails as `.eml` files, which mail programs open.
 pub(in crate::notifications) struct MailOutbox(PathBuf);
 
@@ -31,21 +46,19 @@ impl SmsOutbox {
 
 impl MailTransport for MailOutbox {
     fn send<'a>(&'a self, mail: &'a Mail) -> BoxFuture<'a, Result<(), DeliveryError>> {
-        let name = format!("{:012}.eml", mail.position);
-        Box::pin(put(&self.0, name, mail.message.formatted()))
+        Box::pin(put(&self.0, mail_name(mail.position), mail.message.formatted()))
     }
 }
 
 impl SmsTransport for SmsOutbox {
     fn send<'a>(&'a self, sms: &'a Sms) -> BoxFuture<'a, Result<(), DeliveryError>> {
-        let name = format!("{:012}.sms.txt", sms.position);
         let text = format!(
             "To: {}\nMessage-ID: {}\n\n{}\n",
             sms.to.as_str(),
             sms.message_id,
             sms.text
         );
-        Box::pin(put(&self.0, name, text.into_bytes()))
+        Box::pin(put(&self.0, sms_name(sms.position), text.into_bytes()))
     }
 }
 

@@ -1,0 +1,78 @@
+//! What the log holds on a person, in words they can read: theirs to take with them.
+
+use kontor_domain::{Entity, Order, User, UserId};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::read::ReadError;
+use crate::recorded::{Body, decode};
+use crate::store::Store;
+
+impl Store {
+    /// The events of a person's account and of these orders of theirs, oldest first, with what is sealed in them unsealed; of
+    /// passwords only that there is one.
+    ///
+    /// # Errors
+    /// When the log or the person's key cannot be read.
+    pub async fn history_of(&self, person: UserId, orders: &[String]) -> Result<Vec<Value>, ReadError> {
+        let rows = sqlx::query!(
+            r#"SELECT position, timestamp, aggregate_type, aggregate_id, event_type, event_version,
+                      payload::text AS "payload!", metadata->>'actor' AS actor
+               FROM events
+               WHERE aggregate_type = 'user' AND aggregate_id = $1
+                  OR aggregate_type = 'order' AND aggregate_id = ANY($2)
+               ORDER BY position"#,
+            person.to_string(),
+            orders
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut history = Vec::with_capacity(rows.len());
+        for row in rows {
+            let body = decode(
+                &row.aggregate_type,
+                &row.aggregate_id,
+                &row.event_type,
+                &row.event_version,
+                row.payload.as_bytes(),
+            );
+            history.push(json!({
+                "position": row.position,
+                "time": row.timestamp,
+                "of": row.aggregate_id,
+                "event": row.event_type,
+                "actor": row.actor,
+                "content": self.readable(body).await?,
+            }));
+        }
+        Ok(history)
+    }
+
+    async fn readable(&self, body: Body) -> Result<Value, ReadError> {
+        let keyring = self.keyring();
+        let mut content = match body {
+            Body::User(_, mut event) => {
+                keyring.unseal(User::personal_in(&mut event)).await?;
+                fields(&event)
+            }
+            Body::Order(_, mut event) => {
+                keyring.unseal(Order::personal_in(&mut event)).await?;
+                fields(&event)
+            }
+            Body::Product(..) | Body::Unreadable(_) => Ok(Value::Null),
+        }
+        .map_err(|error| ReadError::Undecodable(error.to_string()))?;
+        if let Some(hash) = content.get_mut("password_hash") {
+            *hash = Value::String("***".to_owned());
+        }
+        Ok(content)
+    }
+}
+
+/// An event's fields, without its name around them.
+fn fields(event: &impl Serialize) -> Result<Value, serde_json::Error> {
+    Ok(match serde_json::to_value(event)? {
+        Value::Object(named) => named.into_iter().next().map_or(Value::Null, |(_, fields)| fields),
+        other => other,
+    })
+}
