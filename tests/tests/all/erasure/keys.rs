@@ -58,7 +58,8 @@ async fn two_processes_that_meet_somebody_at_once_agree_on_the_key() {
     for _ in 0..20 {
         // Nobody by this id has registered: both make the key.
         let id = UserId::from_ulid(shop.store.ids().next());
-        let (here, there) = tokio::join!(shop.order(id, &[(&lamp, 1)]), other.order(id, &[(&lamp, 1)]));
+        let items = [(&lamp, 1)];
+        let (here, there) = tokio::join!(shop.order(id, &items), other.order(id, &items));
         for order in [here, there] {
             let events = kontor_eventstore::read::read_stream(&shop.pool, "order", &order.to_string())
                 .await
