@@ -1,5 +1,6 @@
 //! What one process needs to answer requests, put together once by the binary.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use kontor_projections::updates::Updates;
 
 use crate::auth::Tokens;
 use crate::passwords::Passwords;
+use crate::sessions::{RefreshToken, SessionDesk};
+use crate::standing::Standing;
+use crate::throttle::Throttle;
 
 /// How long a query waits for the position it asked for, unless configured otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,6 +43,12 @@ pub struct App {
     pub product_updates: Updates<Products>,
     /// Makes and checks access tokens.
     pub tokens: Tokens,
+    /// What has become of accounts and sessions since their tokens were issued.
+    pub standing: Standing,
+    /// Begins, renews and ends sessions.
+    pub sessions: SessionDesk,
+    /// Counts attempts at what can be guessed.
+    pub throttle: Throttle,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
     /// Where the time comes from.
@@ -62,4 +72,12 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The client's W3C `traceparent`, if it sent a well-formed one.
     pub traceparent: Option<String>,
+    /// Where it comes from: the other end of the connection.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself. Personal data, in a way: not for logs.
+    pub user_agent: Option<String>,
+    /// The refresh token in the browser's cookie.
+    pub session: Option<RefreshToken>,
+    /// Whether the answer can set a cookie: it has headers of its own.
+    pub sets_cookies: bool,
 }

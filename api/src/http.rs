@@ -7,15 +7,18 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, ServerError};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::{
+    self as http_header, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures::FutureExt;
 use tracing::error;
 
 use crate::RequestInfo;
-use crate::auth::{TokenError, Verified};
+use crate::auth::Verified;
 use crate::documents;
+use crate::gate::GateError;
 use crate::media::{self, Accepted, Media};
 use crate::params::Params;
 use crate::reply::{self, Code, Outcome};
@@ -23,6 +26,8 @@ use crate::transport::{self, Transport};
 use crate::{socket, sse};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// When to come back while sessions cannot be read, in seconds.
+const RETRY_AFTER: u32 = 1;
 
 /// Why a request is not executed.
 pub(crate) struct Problem {
@@ -86,8 +91,14 @@ impl Problem {
     }
 }
 
-impl From<TokenError> for Problem {
-    fn from(error: TokenError) -> Self {
+impl From<GateError> for Problem {
+    fn from(error: GateError) -> Self {
+        if let GateError::Unavailable = error {
+            let refusal = reply::retryable(Code::SessionsUnavailable, error.to_string(), RETRY_AFTER);
+            let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal);
+            problem.header = Some((http_header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER)));
+            return problem;
+        }
         let mut problem = Self::new(
             StatusCode::UNAUTHORIZED,
             reply::error(Code::Unauthenticated, error.to_string()),
@@ -113,10 +124,12 @@ pub(crate) async fn graphql<E: Executor>(
     State(transport): State<Arc<Transport<E>>>,
     request: Request,
 ) -> Response {
-    let info = transport.info(request.headers());
+    let info = transport.info(request.headers(), request.extensions());
     let id = HeaderValue::from_str(&info.request_id).ok();
     let trace = info.request_id.clone();
-    let answer = AssertUnwindSafe(answer(transport, request, info))
+    // What goes with the answer, whatever that is.
+    let mut headers = HeaderMap::new();
+    let answer = AssertUnwindSafe(answer(transport, request, info, &mut headers))
         .catch_unwind()
         .await;
     let mut response = match answer {
@@ -131,6 +144,11 @@ pub(crate) async fn graphql<E: Executor>(
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reply::internal(&trace)).into_response()
         }
     };
+    if !headers.is_empty() {
+        // Before what the operation itself has set: a cookie that it takes away stays away.
+        headers.extend(std::mem::take(response.headers_mut()));
+        *response.headers_mut() = headers;
+    }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -141,11 +159,12 @@ async fn answer<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     let is_post = match *request.method() {
         Method::POST => true,
         Method::GET if request.headers().contains_key(UPGRADE) => {
-            return upgrade(transport, request, info).await;
+            return upgrade(transport, request, info, headers).await;
         }
         Method::GET | Method::HEAD => false,
         _ => return Err(Problem::method("GraphQL is asked with GET or POST", "GET, POST")),
@@ -157,10 +176,13 @@ async fn answer<E: Executor>(
         ));
     }
     let media = accepted.single.unwrap_or(Media::GraphqlResponse);
+    let mut info = info;
+    // A stream's headers have gone by the time an operation sets one.
+    info.sets_cookies = accepted.single.is_some();
     let found = if is_post {
-        read_body(&transport, request, info, media).await
+        read_body(&transport, request, info, media, headers).await
     } else {
-        read_uri(&transport, &request, info, media)
+        read_uri(&transport, request, info, media, headers).await
     };
     let operation = found.map_err(|problem| problem.in_media(media))?;
     execute(&transport, operation, accepted, media).await
@@ -170,9 +192,10 @@ async fn upgrade<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     // Clients that can send headers need not repeat the token in `connection_init`.
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &())
         .await
@@ -185,6 +208,7 @@ async fn read_body<E: Executor>(
     request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
     if !media::is_json(request.headers()) {
         return Err(Problem::new(
@@ -192,7 +216,7 @@ async fn read_body<E: Executor>(
             reply::error(Code::BadRequest, "the body must be application/json in UTF-8"),
         ));
     }
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let limit = transport.engine.limits().body_bytes;
     let announced = request
         .headers()
@@ -221,13 +245,14 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-fn read_uri<E: Executor>(
+async fn read_uri<E: Executor>(
     transport: &Transport<E>,
-    request: &Request,
+    request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let params =
         Params::from_uri(request.uri()).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     let operation = accept(transport, params, viewer, info, media)?;

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod auth;
 pub mod documents;
+pub mod gate;
 pub mod graphql;
 pub mod guard;
 pub mod health;
@@ -17,8 +18,11 @@ pub mod passwords;
 pub mod playground;
 pub mod reply;
 pub mod server;
+pub mod sessions;
 pub mod socket;
 pub mod sse;
+pub mod standing;
+pub mod throttle;
 pub mod transport;
 
 pub use app::{App, RequestInfo};

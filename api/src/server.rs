@@ -1,18 +1,19 @@
 //! The router, and serving it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::Executor;
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,12 +21,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 use tracing::{debug, error, warn};
 
+use crate::auth::keys::KNOWN_BEFORE;
 use crate::documents::Engine;
+use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
 use crate::guard::Limits;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
 use crate::transport::{Timing, Transport};
-use crate::{App, graphql, playground, reply};
+use crate::{App, Tokens, graphql, playground, reply};
 
 /// How long requests, streams and sockets may take to end once the process is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -84,8 +87,15 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
     if options.endpoint {
         let transport = Transport {
             engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
-            tokens: app.tokens.clone(),
-            clock: Arc::clone(&app.clock),
+            gate: Gate {
+                tokens: app.tokens.clone(),
+                standing: app.standing.clone(),
+                clock: Arc::clone(&app.clock),
+                renewal: Some(Renewal {
+                    desk: app.sessions.clone(),
+                    pool: app.store.pool().clone(),
+                }),
+            },
             ids: app.store.ids().clone(),
             timing: options.timing,
             stop: options.stop.clone(),
@@ -93,6 +103,7 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         };
         router = router
             .merge(endpoint(transport))
+            .route("/.well-known/jwks.json", get(jwks).with_state(app.tokens.clone()))
             .merge(playground::routes(options.playground));
     }
     if let Some(handle) = options.metrics {
@@ -127,7 +138,9 @@ fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
                 HeaderName::from_static("x-request-id"),
                 HeaderName::from_static("traceparent"),
             ])
-            .expose_headers([HeaderName::from_static("x-request-id")])
+            .expose_headers([HeaderName::from_static("x-request-id"), ACCESS_TOKEN])
+            // For the session's cookie. The origins are named one by one.
+            .allow_credentials(true)
             .max_age(CORS_MAX_AGE),
     )
 }
@@ -144,6 +157,13 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         HeaderValue::from_static("application/json; charset=utf-8"),
     );
     (StatusCode::INTERNAL_SERVER_ERROR, [json], body).into_response()
+}
+
+/// The public keys of access tokens. May be kept for as long as a key is known before it signs.
+async fn jwks(State(tokens): State<Tokens>) -> impl IntoResponse {
+    let seconds = KNOWN_BEFORE.num_seconds();
+    let kept = format!("public, max-age={seconds}");
+    ([(CACHE_CONTROL, kept)], Json(tokens.jwks()))
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
@@ -167,9 +187,12 @@ pub async fn serve(
             debug!(%error, "TCP_NODELAY not set");
         }
     });
-    let server = axum::serve(listener, router)
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+    let server = axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(stop.clone().cancelled_owned())
+    .into_future();
     let all = async {
         server.await?;
         sockets.close();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::operations::{Operations, Running};
 use self::protocol::{FromClient, close};
 use crate::RequestInfo;
-use crate::auth::Verified;
+use crate::auth::{TokenError, Verified};
 use crate::documents;
 use crate::http::Problem;
 use crate::metrics::OpenSocket;
@@ -64,7 +64,7 @@ pub(crate) fn open<E: Executor>(
         .max_message_size(transport.engine.limits().body_bytes)
         .max_frame_size(transport.engine.limits().body_bytes)
         .on_upgrade(move |socket| {
-            let session = Session::new(transport, socket, viewer, info.traceparent);
+            let session = Session::new(transport, socket, viewer, info);
             tracker.track_future(session.run())
         }))
 }
@@ -74,7 +74,8 @@ struct Session<E> {
     socket: WebSocket,
     operations: Operations,
     viewer: Option<Verified>,
-    traceparent: Option<String>,
+    /// What the upgrade came with.
+    info: RequestInfo,
     /// When the access token's time is over.
     expiry: Option<Instant>,
     /// `connection_init` has been there.
@@ -92,7 +93,7 @@ impl<E: Executor> Session<E> {
         transport: Arc<Transport<E>>,
         socket: WebSocket,
         viewer: Option<Verified>,
-        traceparent: Option<String>,
+        info: RequestInfo,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -101,7 +102,7 @@ impl<E: Executor> Session<E> {
             socket,
             operations: Operations::default(),
             viewer,
-            traceparent,
+            info,
             welcome: false,
             opened: now,
             heard: now,
@@ -144,6 +145,7 @@ impl<E: Executor> Session<E> {
         let stop = self.transport.stop.clone();
         let stopped = stop.cancelled();
         let timer = sleep_until(self.deadline());
+        let mut rung = self.transport.gate.standing.watch();
         tokio::pin!(stopped, timer);
         loop {
             tokio::select! {
@@ -158,11 +160,27 @@ impl<E: Executor> Session<E> {
                     self.time_passes().await?;
                     timer.as_mut().reset(self.deadline());
                 }
+                Ok(()) = rung.changed() => self.still_stands()?,
                 () = &mut stopped => {
                     return Err(End::Close(close::RESTART, "The server restarts".into()));
                 }
             }
         }
+    }
+
+    /// Ends the socket if its token says what is not true any more.
+    fn still_stands(&self) -> Result<(), End> {
+        let Some(verified) = &self.viewer else {
+            return Ok(());
+        };
+        self.transport.gate.standing.check(verified).map_err(|why| {
+            let code = match why {
+                // Somebody who comes back with a new token is welcome.
+                TokenError::Outdated => close::UNAUTHORIZED,
+                _ => close::FORBIDDEN,
+            };
+            End::Close(code, why.to_string().into())
+        })
     }
 
     /// When to look again, at the latest.
@@ -234,7 +252,9 @@ impl<E: Executor> Session<E> {
         if let Some(authorization) = authorization {
             let verified = self
                 .transport
+                .gate
                 .bearer(authorization)
+                .await
                 .map_err(|error| End::Close(close::FORBIDDEN, format!("Forbidden: {error}").into()))?;
             self.expiry = Some(self.transport.end_of(&verified));
             self.viewer = Some(verified);
@@ -267,7 +287,8 @@ impl<E: Executor> Session<E> {
         };
         let info = RequestInfo {
             request_id: self.transport.ids.next().to_string(),
-            traceparent: self.traceparent.clone(),
+            sets_cookies: false,
+            ..self.info.clone()
         };
         let kind = prepared.kind(params.operation.name.as_deref());
         let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());

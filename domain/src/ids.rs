@@ -106,6 +106,11 @@ id!(
     OrderId,
     "ord_"
 );
+id!(
+    /// Names what begins when somebody logs in, and ends at the latest some months later: `ses_01J...`.
+    SessionId,
+    "ses_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,11 @@ pub enum UserCommand {
         /// Must be free, without regard to case.
         email: Personal<Email>,
     },
+    /// The account's owner has shown that they read mail sent to this address.
+    VerifyEmail {
+        /// Which.
+        email: Personal<Email>,
+    },
     /// Chooses how to be told what happens. Before that: by e-mail, not by SMS.
     ChooseChannels {
         /// By e-mail.
@@ -108,6 +113,8 @@ pub enum UserEvent {
         /// The one before.
         previous: Personal<Email>,
     },
+    /// The e-mail address of this moment is the owner's.
+    EmailVerified {},
     /// The customer wants to be told on these channels, and no other.
     ChannelsChosen {
         /// By e-mail.
@@ -147,6 +154,7 @@ impl UserEvent {
             Self::Registered { .. } => "Registered",
             Self::ProfileChanged { .. } => "ProfileChanged",
             Self::EmailChanged { .. } => "EmailChanged",
+            Self::EmailVerified {} => "EmailVerified",
             Self::ChannelsChosen { .. } => "ChannelsChosen",
             Self::PasswordChanged { .. } => "PasswordChanged",
             Self::RoleGranted { .. } => "RoleGranted",
@@ -179,12 +187,15 @@ pub enum UserError {
     /// A closed account takes no changes until it is opened again.
     #[error("the account is deactivated")]
     Deactivated,
+    /// The account has moved to another address since.
+    #[error("the account has another e-mail address")]
+    AnotherEmail,
     /// Every account is a customer's.
     #[error("the customer role cannot be revoked")]
     CustomerRoleStays,
 }
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -196,6 +207,7 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Account {
     email: Personal<Email>,
+    email_verified: bool,
     name: Personal<PersonName>,
     phone: Option<Personal<Phone>>,
     channels: Channels,
@@ -215,6 +227,14 @@ impl User {
     #[must_use]
     pub fn email(&self) -> Option<&Personal<Email>> {
         self.account.as_ref().map(|account| &account.email)
+    }
+
+    /// Whether the owner has shown that they read mail sent there.
+    #[must_use]
+    pub fn email_verified(&self) -> bool {
+        self.account
+            .as_ref()
+            .is_some_and(|account| account.email_verified)
     }
 
     /// What to call them.
@@ -291,6 +311,12 @@ impl Account {
                 email,
                 previous: self.email.clone(),
             }),
+            UserCommand::VerifyEmail { email } => {
+                if email.reveal().folded() != self.email.reveal().folded() {
+                    return Err(UserError::AnotherEmail);
+                }
+                (!self.email_verified).then_some(UserEvent::EmailVerified {})
+            }
             UserCommand::ChooseChannels { email, sms } => {
                 (self.channels != Channels { email, sms }).then_some(UserEvent::ChannelsChosen { email, sms })
             }
@@ -316,7 +342,12 @@ impl Account {
                 self.name = name;
                 self.phone = phone;
             }
-            UserEvent::EmailChanged { email, .. } => self.email = email,
+            UserEvent::EmailChanged { email, .. } => {
+                // Another spelling of the same address is as good.
+                self.email_verified &= email.reveal().folded() == self.email.reveal().folded();
+                self.email = email;
+            }
+            UserEvent::EmailVerified {} => self.email_verified = true,
             UserEvent::ChannelsChosen { email, sms } => self.channels = Channels { email, sms },
             UserEvent::PasswordChanged { password_hash } => {
                 self.password_hash = Some(password_hash);
@@ -367,6 +398,7 @@ impl Aggregate for User {
             ) => {
                 self.account = Some(Account {
                     email,
+                    email_verified: false,
                     name,
                     phone,
                     channels: Channels::default(),

@@ -36,6 +36,8 @@ pub struct UserRow {
     pub by_email: bool,
     /// Whether they are told by SMS, if they have a phone number.
     pub by_sms: bool,
+    /// Whether they have shown that they read mail sent to the address.
+    pub email_verified: bool,
 }
 
 // Personal data does not print.
@@ -100,6 +102,7 @@ impl View for Users {
                 position: event.position.cast_signed(),
                 by_email: Channels::default().email,
                 by_sms: Channels::default().sms,
+                email_verified: false,
             });
             return Ok(());
         }
@@ -112,7 +115,12 @@ impl View for Users {
                 name.reveal().as_str().clone_into(&mut row.name);
                 row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
             }
-            UserEvent::EmailChanged { email, .. } => email.reveal().as_str().clone_into(&mut row.email),
+            UserEvent::EmailChanged { email, previous } => {
+                // Another spelling of the same address is as good.
+                row.email_verified &= email.reveal().folded() == previous.reveal().folded();
+                email.reveal().as_str().clone_into(&mut row.email);
+            }
+            UserEvent::EmailVerified {} => row.email_verified = true,
             UserEvent::RoleGranted { role } => row.roles.extend(names(&[*role])),
             UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
             UserEvent::Deactivated { .. } => row.active = false,
@@ -135,10 +143,11 @@ impl View for Users {
             "UPDATE users u
              SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
                  active = n.active, updated_at = n.updated_at, version = n.version, position = n.position,
-                 by_email = n.by_email, by_sms = n.by_sms
+                 by_email = n.by_email, by_sms = n.by_sms, email_verified = n.email_verified
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
-                         $8::int8[], $9::int8[], $10::bool[], $11::bool[])
-                  AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms)
+                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::bool[])
+                  AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms,
+                       email_verified)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.email.as_str()) as &[&str],
@@ -150,7 +159,8 @@ impl View for Users {
             &column(rows, |row| row.version),
             &column(rows, |row| row.position),
             &column(rows, |row| row.by_email),
-            &column(rows, |row| row.by_sms)
+            &column(rows, |row| row.by_sms),
+            &column(rows, |row| row.email_verified)
         )
         .execute(connection)
         .await
@@ -158,7 +168,7 @@ impl View for Users {
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {
-        copy.row(12)
+        copy.row(13)
             .text(&row.id)
             .text(&row.email)
             .text(&row.name)
@@ -170,7 +180,8 @@ impl View for Users {
             .integer(row.version)
             .integer(row.position)
             .boolean(row.by_email)
-            .boolean(row.by_sms);
+            .boolean(row.by_sms)
+            .boolean(row.email_verified);
     }
 }
 

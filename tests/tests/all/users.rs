@@ -46,6 +46,7 @@ async fn a_row_is_what_the_events_say() {
         position: 1,
         by_email: true,
         by_sms: false,
+        email_verified: false,
     };
     assert!(row(&shop, id).await == registered);
 
@@ -87,6 +88,7 @@ async fn a_row_is_what_the_events_say() {
         position: 9,
         by_email: false,
         by_sms: true,
+        email_verified: false,
         ..registered
     };
     assert!(row(&shop, id).await == closed);

@@ -42,6 +42,7 @@ impl PlaceOrderMutation {
     /// The order is taken at once as `PENDING`, and whether there is enough stock is decided right after, in the order in which
     /// orders came: it becomes `CONFIRMED`, or `REJECTED` with a timeline entry that says of which product how many were asked for
     /// and how many there were. So too little stock is never an error here; follow the order with `orderUpdates`.
+    /// Needs `order:place`.
     async fn place_order(
         &self,
         ctx: &Context<'_>,

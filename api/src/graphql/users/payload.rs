@@ -7,11 +7,13 @@ use super::{User, fresh};
 use crate::graphql::command::{Answer, Refuses, UserOutcome};
 use crate::graphql::input::{INPUT, Refusal};
 use crate::graphql::scalars::Position;
-use crate::graphql::user_errors::{AccountDeactivated, CustomerRoleStays, UserError, UserNotFound, refusals};
+use crate::graphql::user_errors::{
+    AccountDeactivated, CustomerRoleStays, InvalidToken, UserError, UserNotFound, refusals,
+};
 
 refusals! {
     /// Why `registerUser` did nothing.
-    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken;
+    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken, WeakPassword;
     /// Why `changeProfile` did nothing.
     ChangeProfileError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
     /// Why `chooseNotificationChannels` did nothing.
@@ -22,7 +24,13 @@ refusals! {
         EmailTaken;
     /// Why `changePassword` did nothing.
     ChangePasswordError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
-        AccountDeactivated, InvalidCredentials;
+        AccountDeactivated, InvalidCredentials, WeakPassword, TooManyAttempts;
+    /// Why `resetPassword` did nothing.
+    ResetPasswordError: InvalidInput, WeakPassword, InvalidToken, TooManyAttempts, AccountDeactivated, Contended,
+        VersionConflict, IdempotencyKeyReused, UserNotFound;
+    /// Why `verifyEmail` did nothing.
+    VerifyEmailError: InvalidToken, TooManyAttempts, AccountDeactivated, Contended, VersionConflict, IdempotencyKeyReused,
+        UserNotFound;
     /// Why `grantRole` did nothing.
     GrantRoleError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
     /// Why `revokeRole` did nothing.
@@ -44,6 +52,7 @@ impl Refuses for Aggregate {
             }
             Refused::Deactivated => AccountDeactivated::new(message, INPUT.path()).into(),
             Refused::CustomerRoleStays => CustomerRoleStays::new(message, INPUT.field("role").path()).into(),
+            Refused::AnotherEmail => InvalidToken::new(message, INPUT.field("token").path()).into(),
             Refused::AlreadyRegistered => return None,
         })
     }
@@ -63,6 +72,7 @@ pub(crate) struct UserPayload<E>(Answer<UserId, E>);
     ),
     concrete(name = "ChangeEmailPayload", params(ChangeEmailError)),
     concrete(name = "ChangePasswordPayload", params(ChangePasswordError)),
+    concrete(name = "ResetPasswordPayload", params(ResetPasswordError)),
     concrete(name = "GrantRolePayload", params(GrantRoleError)),
     concrete(name = "RevokeRolePayload", params(RevokeRoleError)),
     concrete(name = "DeactivateUserPayload", params(DeactivateUserError)),
