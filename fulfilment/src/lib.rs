@@ -11,6 +11,7 @@ pub mod payments;
 
 mod pending;
 mod plans;
+mod under_way;
 
 pub use notifications::Notifications;
 pub use order_process::OrderProcess;
