@@ -56,6 +56,8 @@ impl Helper {
 
     /// Waits until it has ended by itself; how.
     pub async fn ends(mut self) -> ExitStatus {
+        // Waiting would close it, and that asks it to end.
+        let _open = self.child.stdin.take();
         tokio::time::timeout(PATIENCE, self.child.wait())
             .await
             .expect("a process that is to end does")
