@@ -60,6 +60,8 @@ struct Cashier<'a> {
     places: usize,
 }
 
+type Joined = Result<(Id, Done), tokio::task::JoinError>;
+
 /// Orders that are being attended to.
 #[derive(Default)]
 struct Busy {
@@ -78,10 +80,10 @@ impl Busy {
         self.orders.values().map(ToString::to_string).collect()
     }
 
-    /// Waits for the next to be done, and a little for others.
-    async fn done(&mut self) -> (Vec<Id>, Vec<Done>) {
+    /// Behind one that is done, waits a little for others. What it has taken is lost when it is dropped.
+    async fn gather(&mut self, first: Joined) -> (Vec<Id>, Vec<Done>) {
         let (mut ids, mut all) = (Vec::new(), Vec::new());
-        let mut take = |done: Result<(Id, Done), tokio::task::JoinError>| match done {
+        let mut take = |done: Joined| match done {
             Ok((id, done)) => {
                 ids.push(id);
                 all.push(done);
@@ -91,10 +93,7 @@ impl Busy {
                 ids.push(error.id());
             }
         };
-        match self.tasks.join_next_with_id().await {
-            Some(first) => take(first),
-            None => std::future::pending().await,
-        }
+        take(first);
         let deadline = tokio::time::Instant::now() + TOGETHER;
         while let Ok(Some(next)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
             take(next);
@@ -134,16 +133,18 @@ impl Cashier<'_> {
                 }
             }
             let room = busy.orders.len() < self.places;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                (ids, done) = busy.done() => {
-                    if !self.settle(lease, done).await {
-                        return;
-                    }
-                    busy.end(&ids);
+            let first = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(first) = busy.tasks.join_next_with_id() => Some(first),
+                _ = news.changed(), if room => None,
+                () = tokio::time::sleep(POLL) => None,
+            };
+            if let Some(first) = first {
+                let (ids, done) = busy.gather(first).await;
+                if !self.settle(lease, done).await {
+                    return;
                 }
-                _ = news.changed(), if room => {}
-                () = tokio::time::sleep(POLL) => {}
+                busy.end(&ids);
             }
         }
     }
