@@ -16,6 +16,8 @@ pub(crate) struct UnderWay<K, T> {
     about: HashMap<Id, K>,
     /// What has ended and is not handed over yet.
     ended: Vec<Result<(Id, T), JoinError>>,
+    /// Until when others are waited for.
+    until: Instant,
 }
 
 impl<K, T: Send + 'static> UnderWay<K, T> {
@@ -24,6 +26,7 @@ impl<K, T: Send + 'static> UnderWay<K, T> {
             tasks: JoinSet::new(),
             about: HashMap::new(),
             ended: Vec::new(),
+            until: Instant::now(),
         }
     }
 
@@ -46,12 +49,14 @@ impl<K, T: Send + 'static> UnderWay<K, T> {
     pub(crate) async fn next(&mut self) -> Vec<T> {
         if self.ended.is_empty() {
             match self.tasks.join_next_with_id().await {
-                Some(first) => self.ended.push(first),
+                Some(first) => {
+                    self.ended.push(first);
+                    self.until = Instant::now() + TOGETHER;
+                }
                 None => std::future::pending().await,
             }
         }
-        let deadline = Instant::now() + TOGETHER;
-        while let Ok(Some(next)) = timeout_at(deadline, self.tasks.join_next_with_id()).await {
+        while let Ok(Some(next)) = timeout_at(self.until, self.tasks.join_next_with_id()).await {
             self.ended.push(next);
         }
         let mut results = Vec::with_capacity(self.ended.len());

@@ -17,7 +17,7 @@ pub struct PaymentOptions {
     /// Key of Stripe's interface. Without one a simulator takes the payments, and no money moves.
     #[arg(long, env = "KONTOR_STRIPE_KEY", hide_env_values = true, value_parser = stripe_key, global = true)]
     stripe_key: Option<SecretKey>,
-    /// Where Stripe is, or something that speaks like it: https://api.stripe.com if no address is given.
+    /// Where Stripe is, or something that speaks like it; Stripe itself if no address is given.
     #[arg(long, env = "KONTOR_STRIPE_URL", global = true)]
     stripe_url: Option<String>,
     /// Where customers come back to from their bank's page.

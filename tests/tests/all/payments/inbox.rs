@@ -94,15 +94,15 @@ async fn listening(payments: PaymentsConfig) -> ApiShop {
 }
 
 /// What is on a line of `/metrics`; nothing counts as 0.
-async fn metric(api: &ApiShop, series: &str) -> f64 {
+async fn metric(api: &ApiShop, series: &str) -> u64 {
     let (_, page) = api.page("/metrics").await;
     let line = page
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().unwrap())
+    line.map_or(0, |value| value.parse().unwrap())
 }
 
-async fn counted(api: &ApiShop, outcome: &str) -> f64 {
+async fn counted(api: &ApiShop, outcome: &str) -> u64 {
     metric(
         api,
         &format!("kontor_payment_webhooks_total{{outcome=\"{outcome}\"}}"),
@@ -149,7 +149,7 @@ async fn a_webhook_that_comes_a_hundred_times_while_the_bank_answers_counts_once
     assert_eq!(inbox_done(&api, 2).await.len(), 2);
     assert_eq!(
         (counted(&api, "taken").await, counted(&api, "repeated").await),
-        (2.0, 198.0)
+        (2, 198)
     );
     api.caught_up().await;
     let history = history(&api, order).await;
@@ -280,7 +280,7 @@ async fn the_inbox_waits_for_a_gateway_that_is_down() {
     })
     .await;
     assert_eq!(times(&api, order, "PaymentAuthorised").await, 0);
-    assert!(metric(&api, "kontor_payment_webhooks_waiting").await > 0.0);
+    assert!(metric(&api, "kontor_payment_webhooks_waiting").await > 0);
     bank.set_down(false);
     api.until_status(order, "CONFIRMED").await;
     assert_eq!(inbox_done(&api, 1).await, [("evt_1".to_owned(), true, None)]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kontor_domain::{Order, OrderCommand, OrderId, UserId};
+use kontor_eventstore::Recorded;
 use kontor_eventstore::read::read_stream;
 use kontor_fulfilment::payments::{GatewayBy, PaymentsConfig, Resilience};
 use kontor_tests::{Item, Shop, eventually};
@@ -70,7 +71,7 @@ pub(super) async fn history(shop: &Shop, order: OrderId) -> Vec<String> {
     let events = read_stream(&shop.pool, "order", &order.to_string())
         .await
         .unwrap();
-    events.iter().map(|event| event.event_type().to_owned()).collect()
+    events.iter().map(Recorded::event_type).collect()
 }
 
 /// Waits until something has happened to an order.
