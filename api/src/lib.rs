@@ -24,6 +24,7 @@ pub mod sse;
 pub mod standing;
 pub mod throttle;
 pub mod transport;
+pub mod webhooks;
 
 pub use app::{App, RequestInfo};
 pub use auth::{TokenError, Tokens, Viewer};
