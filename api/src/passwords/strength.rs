@@ -19,10 +19,16 @@ pub struct Weakness {
 /// Judges a password of somebody of whom this is known: whoever guesses knows it too. Takes some milliseconds of a core; the password
 /// and what is known are bounded by whoever asks.
 pub(super) fn judge(password: &str, known: &[String]) -> Result<(), Weakness> {
-    // A name by its words too, an address by its parts.
+    // A name by its words too, and without the spaces between them; an address by what is before the @, and by the parts of that.
+    let together: Vec<String> = known.iter().map(|it| it.replace(' ', "")).collect();
     let parts: Vec<&str> = known
         .iter()
-        .flat_map(|it| std::iter::once(it.as_str()).chain(it.split(|c: char| !c.is_alphanumeric())))
+        .chain(&together)
+        .flat_map(|it| {
+            std::iter::once(it.as_str())
+                .chain(it.split('@'))
+                .chain(it.split(|c: char| !c.is_alphanumeric()))
+        })
         .filter(|part| part.chars().count() > 1)
         .collect();
     let entropy = zxcvbn(password, &parts);
@@ -52,6 +58,7 @@ mod tests {
             "12345678",
             "lovelacebyron",
             "adalovelace1",
+            "ada.byron",
             "qwertyuiop",
         ] {
             let weakness = judge(weak, &known).unwrap_err();

@@ -54,6 +54,7 @@ async fn a_key_is_changed_and_nobody_is_logged_out() {
     let old = begin(&api, "some@example.com").await;
     let before = kids(&api).await;
     assert_eq!(before, [signed_by(&old.access)]);
+    clock.set(clock.now() + TimeDelta::seconds(1));
     let (new, signs) = kontor_api::auth::keys::rotate(&api.pool, clock.now())
         .await
         .unwrap();

@@ -99,7 +99,7 @@ async fn whoever_reads_the_mail_sets_the_password_once_and_every_session_ends() 
         2
     );
 
-    let weak = json!({ "token": sent[0], "newPassword": "some.body99" });
+    let weak = json!({ "token": sent[0], "newPassword": "somebody99" });
     assert_eq!(
         codes(&ask(&visitor, "resetPassword", weak).await),
         ["WEAK_PASSWORD"]
