@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_eventstore::{Clock, Progress, Store};
+use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
@@ -31,6 +32,8 @@ pub struct App {
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
     pub statuses: OrderStatuses,
+    /// Where orders and the payment gateway meet.
+    pub payments: PaymentDesk,
     /// What sells best.
     pub best_sellers: BestSellers,
     /// Orders as they change.
@@ -45,6 +48,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// How long a query waits for the position it asked for.
     pub patience: Duration,
+    /// Whether orders without a means of payment are taken, as on account, although they cost something.
+    pub unpaid_orders: bool,
     /// For the readiness check; the read models bring their own.
     pub redis: Redis,
 }

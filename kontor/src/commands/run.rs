@@ -79,7 +79,9 @@ async fn open_shop(
         );
         workers.extend(MIRRORS.map(str::to_owned));
     }
-    let app = Arc::new(app(runtime, passwords).await?);
+    let mut app = app(runtime, passwords).await?;
+    app.unpaid_orders = options.unpaid_orders;
+    let app = Arc::new(app);
     let sockets = TaskTracker::new();
     let router = router(
         app,
@@ -114,6 +116,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         cards: ProductCards::new(redis.clone(), pool.clone()),
         offers: Offers::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         statuses: OrderStatuses::new(redis.clone(), pool.clone()),
+        payments: runtime.payments.desk.clone(),
         best_sellers: BestSellers::new(redis.clone(), pool.clone()),
         order_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         product_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
@@ -121,6 +124,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         passwords,
         clock: Arc::clone(&runtime.clock),
         patience: kontor_api::app::PATIENCE,
+        unpaid_orders: false,
         redis: redis.clone(),
     })
 }
