@@ -48,6 +48,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// How long a query waits for the position it asked for.
     pub patience: Duration,
+    /// Whether orders without a means of payment are taken, as on account, although they cost something.
+    pub unpaid_orders: bool,
     /// For the readiness check; the read models bring their own.
     pub redis: Redis,
 }

@@ -31,12 +31,14 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query but `log` and `paymentGateway` takes `atLeast`, the `position` that a mutation answered with, and then answers with
+/// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
+/// answered with, and then answers with
 /// nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
     products::ProductQueries,
     orders::OrderQueries,
+    orders::WaitingOrderQueries,
     users::UserQueries,
     sales::SalesQueries,
     operations::OperationQueries,
@@ -53,9 +55,11 @@ pub struct Mutation(
     users::AccountMutations,
     users::LogInMutation,
     users::UserMutations,
+    users::PaymentMethodMutations,
     products::ProductMutations,
     orders::PlaceOrderMutation,
     orders::OrderMutations,
+    orders::PaymentMutations,
 );
 
 /// What can be followed, over WebSocket (graphql-transport-ws) or Server-Sent Events. Each update carries a `cursor`; a client

@@ -106,6 +106,11 @@ id!(
     OrderId,
     "ord_"
 );
+id!(
+    /// Names a means of payment that a user keeps: `pay_01J...`.
+    PaymentMethodId,
+    "pay_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ impl Server {
     pub(crate) async fn kontor(database_url: &str) -> Result<Self> {
         let mut command = Command::new(kontor()?);
         command
-            .args(["run", "--sample-data"])
+            .args(["run", "--sample-data", "--unpaid-orders"])
             .env("DATABASE_URL", database_url)
             .env("KONTOR_LISTEN", "127.0.0.1:0")
             .env("KONTOR_LOG", "warn");

@@ -47,6 +47,8 @@ pub struct Door {
     pub playground: Option<PathBuf>,
     /// Consumers that must be at work for `/readyz` to be content.
     pub workers: Vec<String>,
+    /// Whether orders without a payment method are taken. Ours are: most tests are not about money.
+    pub unpaid_orders: bool,
 }
 
 impl Default for Door {
@@ -55,6 +57,7 @@ impl Default for Door {
             patience: PATIENCE,
             playground: None,
             workers: Vec::new(),
+            unpaid_orders: true,
         }
     }
 }
@@ -87,6 +90,7 @@ impl ApiShop {
     pub async fn over(shop: Shop, door: Door) -> Self {
         let mut app = run::app(&shop.runtime, Passwords::new()).await.unwrap();
         app.patience = door.patience;
+        app.unpaid_orders = door.unpaid_orders;
         let app = Arc::new(app);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -21,7 +21,7 @@ pub(crate) enum Permission {
     OrderReadAll,
     /// Cancel everybody's orders.
     OrderCancelAll,
-    /// Ship and deliver orders and take items back.
+    /// Ship and deliver orders, take items back, pay back, and see to orders that wait for too long.
     OrderFulfil,
     /// See everybody's account.
     UserReadAll,

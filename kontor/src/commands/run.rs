@@ -84,7 +84,9 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         workers.extend([cashier::LEASE, webhook_inbox::LEASE].map(str::to_owned));
         workers.extend(MIRRORS.map(str::to_owned));
     }
-    let app = Arc::new(app(runtime, passwords).await?);
+    let mut app = app(runtime, passwords).await?;
+    app.unpaid_orders = options.unpaid_orders;
+    let app = Arc::new(app);
     let sockets = TaskTracker::new();
     let address = listener.local_addr()?;
     let (simulator, webhooks) = simulator(runtime, address)?;
@@ -178,6 +180,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         passwords,
         clock: Arc::clone(&runtime.clock),
         patience: kontor_api::app::PATIENCE,
+        unpaid_orders: false,
         redis: redis.clone(),
     })
 }

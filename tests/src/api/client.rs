@@ -270,7 +270,8 @@ impl Mutation<'_> {
             telling,
         } = self;
         let pascal = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
-        let id = if name.ends_with("Order") || name == "returnItems" {
+        let of_orders = ["returnItems", "settleOrderByHand", "confirmPayment"];
+        let id = if name.ends_with("Order") || of_orders.contains(&name) {
             "orderId"
         } else if name.contains("Product") || name.contains("Stock") {
             "productId"

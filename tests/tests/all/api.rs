@@ -11,10 +11,13 @@ mod lists;
 mod metadata;
 mod orders;
 mod pages;
+mod payment_methods;
+mod payments;
 mod placing;
 mod redis;
 mod rush;
 mod schema;
+mod waiting;
 
 use kontor_eventstore::Worker;
 use kontor_tests::Shop;
