@@ -22,6 +22,7 @@ mod input;
 mod node;
 mod operations;
 mod orders;
+mod payment_gateway;
 mod products;
 mod reads;
 mod sales;
@@ -30,8 +31,8 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query but `log` and `waitingOrders` takes `atLeast`, the `position` that a mutation answered with, and then answers with
-/// nothing older than that.
+/// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
+/// answered with, and then answers with nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
     products::ProductQueries,
@@ -40,6 +41,7 @@ pub struct Query(
     users::UserQueries,
     sales::SalesQueries,
     operations::OperationQueries,
+    payment_gateway::PaymentGatewayQuery,
     node::NodeQueries,
 );
 
