@@ -32,8 +32,7 @@ mod user_errors;
 mod users;
 
 /// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
-/// answered with, and then answers with
-/// nothing older than that.
+/// answered with, and then answers with nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
     products::ProductQueries,
