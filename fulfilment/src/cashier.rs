@@ -19,7 +19,8 @@ use kontor_domain::{OrderCommand, OrderId};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Worker, crash};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -65,6 +66,16 @@ struct Cashier<'a> {
 struct Busy {
     tasks: JoinSet<Done>,
     orders: HashMap<Id, OrderId>,
+    ended: Ended,
+    /// Until when others are waited for, once one has ended.
+    together: Option<Instant>,
+}
+
+/// Tasks that have ended and are still to be settled.
+#[derive(Default)]
+struct Ended {
+    ids: Vec<Id>,
+    done: Vec<Done>,
 }
 
 impl Busy {
@@ -78,33 +89,47 @@ impl Busy {
         self.orders.values().map(ToString::to_string).collect()
     }
 
-    /// Waits for the next to be done, and a little for others.
-    async fn done(&mut self) -> (Vec<Id>, Vec<Done>) {
-        let (mut ids, mut all) = (Vec::new(), Vec::new());
-        let mut take = |done: Result<(Id, Done), tokio::task::JoinError>| match done {
-            Ok((id, done)) => {
-                ids.push(id);
-                all.push(done);
-            }
-            Err(error) => {
-                error!(%error, "seeing to a payment failed; it will be tried again");
-                ids.push(error.id());
-            }
+    /// Waits for the next to be done, and a little for others. Whoever stops waiting in between loses nothing: what was
+    /// heard is kept here, or its order would count as attended to for ever.
+    async fn some_done(&mut self) {
+        let together = match self.together {
+            Some(together) => together,
+            None => match self.tasks.join_next_with_id().await {
+                Some(first) => {
+                    self.ended.push(first);
+                    *self.together.insert(Instant::now() + TOGETHER)
+                }
+                None => std::future::pending().await,
+            },
         };
-        match self.tasks.join_next_with_id().await {
-            Some(first) => take(first),
-            None => std::future::pending().await,
+        while let Ok(Some(next)) = timeout_at(together, self.tasks.join_next_with_id()).await {
+            self.ended.push(next);
         }
-        let deadline = tokio::time::Instant::now() + TOGETHER;
-        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
-            take(next);
-        }
-        (ids, all)
+    }
+
+    fn take_ended(&mut self) -> Ended {
+        self.together = None;
+        std::mem::take(&mut self.ended)
     }
 
     fn end(&mut self, ids: &[Id]) {
         for id in ids {
             self.orders.remove(id);
+        }
+    }
+}
+
+impl Ended {
+    fn push(&mut self, ended: Result<(Id, Done), JoinError>) {
+        match ended {
+            Ok((id, done)) => {
+                self.ids.push(id);
+                self.done.push(done);
+            }
+            Err(error) => {
+                error!(%error, "seeing to a payment failed; it will be tried again");
+                self.ids.push(error.id());
+            }
         }
     }
 }
@@ -136,11 +161,12 @@ impl Cashier<'_> {
             let room = busy.orders.len() < self.places;
             tokio::select! {
                 () = stop.cancelled() => {}
-                (ids, done) = busy.done() => {
-                    if !self.settle(lease, done).await {
+                () = busy.some_done() => {
+                    let ended = busy.take_ended();
+                    if !self.settle(lease, ended.done).await {
                         return;
                     }
-                    busy.end(&ids);
+                    busy.end(&ended.ids);
                 }
                 _ = news.changed(), if room => {}
                 () = tokio::time::sleep(POLL) => {}
@@ -219,7 +245,9 @@ impl Cashier<'_> {
         let pool = self.worker.store().pool();
         let pay_within = self.desk.terms().pay_within;
         crash::point("cashier.settle");
-        match diary::settle(pool, lease, waits, &notes, pay_within).await {
+        let settled = diary::settle(pool, lease, waits, &notes, pay_within).await;
+        crash::point("cashier.settled");
+        match settled {
             Ok(ours) => ours || self.lost(lease),
             Err(error) => {
                 // It will be asked again, and answered as before.
@@ -243,7 +271,10 @@ impl Cashier<'_> {
             };
             let rejections = expired.into_iter().map(|(order_id, cause)| async move {
                 let context = attend::caused(&self.desk, format!("{}/expire", cause.event), &cause);
-                match self.desk.tell(order_id, OrderCommand::Expire, context).await {
+                crash::point("cashier.expire");
+                let told = self.desk.tell(order_id, OrderCommand::Expire, context).await;
+                crash::point("cashier.expired");
+                match told {
                     // Paid or cancelled at the last moment: its row is on its way out.
                     Ok(_) | Err(DeskError::Refused(_)) => {}
                     Err(error) => warn!(order.id = %order_id, %error, "not rejected yet"),
