@@ -15,6 +15,7 @@ use kontor_tests::examples::gbp;
 use sqlx::PgPool;
 
 mod localstripe;
+mod orders;
 mod resilient;
 mod server;
 mod simulator;
