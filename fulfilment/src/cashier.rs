@@ -19,8 +19,7 @@ use kontor_domain::{OrderCommand, OrderId};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Worker, crash};
-use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -61,21 +60,13 @@ struct Cashier<'a> {
     places: usize,
 }
 
+type Joined = Result<(Id, Done), tokio::task::JoinError>;
+
 /// Orders that are being attended to.
 #[derive(Default)]
 struct Busy {
     tasks: JoinSet<Done>,
     orders: HashMap<Id, OrderId>,
-    ended: Ended,
-    /// Until when others are waited for, once one has ended.
-    together: Option<Instant>,
-}
-
-/// Tasks that have ended and are still to be settled.
-#[derive(Default)]
-struct Ended {
-    ids: Vec<Id>,
-    done: Vec<Done>,
 }
 
 impl Busy {
@@ -89,47 +80,30 @@ impl Busy {
         self.orders.values().map(ToString::to_string).collect()
     }
 
-    /// Waits for the next to be done, and a little for others. Whoever stops waiting in between loses nothing: what was
-    /// heard is kept here, or its order would count as attended to for ever.
-    async fn some_done(&mut self) {
-        let together = match self.together {
-            Some(together) => together,
-            None => match self.tasks.join_next_with_id().await {
-                Some(first) => {
-                    self.ended.push(first);
-                    *self.together.insert(Instant::now() + TOGETHER)
-                }
-                None => std::future::pending().await,
-            },
+    /// Behind one that is done, waits a little for others. What it has taken is lost when it is dropped.
+    async fn gather(&mut self, first: Joined) -> (Vec<Id>, Vec<Done>) {
+        let (mut ids, mut all) = (Vec::new(), Vec::new());
+        let mut take = |done: Joined| match done {
+            Ok((id, done)) => {
+                ids.push(id);
+                all.push(done);
+            }
+            Err(error) => {
+                error!(%error, "seeing to a payment failed; it will be tried again");
+                ids.push(error.id());
+            }
         };
-        while let Ok(Some(next)) = timeout_at(together, self.tasks.join_next_with_id()).await {
-            self.ended.push(next);
+        take(first);
+        let deadline = tokio::time::Instant::now() + TOGETHER;
+        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            take(next);
         }
-    }
-
-    fn take_ended(&mut self) -> Ended {
-        self.together = None;
-        std::mem::take(&mut self.ended)
+        (ids, all)
     }
 
     fn end(&mut self, ids: &[Id]) {
         for id in ids {
             self.orders.remove(id);
-        }
-    }
-}
-
-impl Ended {
-    fn push(&mut self, ended: Result<(Id, Done), JoinError>) {
-        match ended {
-            Ok((id, done)) => {
-                self.ids.push(id);
-                self.done.push(done);
-            }
-            Err(error) => {
-                error!(%error, "seeing to a payment failed; it will be tried again");
-                self.ids.push(error.id());
-            }
         }
     }
 }
@@ -159,17 +133,18 @@ impl Cashier<'_> {
                 }
             }
             let room = busy.orders.len() < self.places;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = busy.some_done() => {
-                    let ended = busy.take_ended();
-                    if !self.settle(lease, ended.done).await {
-                        return;
-                    }
-                    busy.end(&ended.ids);
+            let first = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(first) = busy.tasks.join_next_with_id() => Some(first),
+                _ = news.changed(), if room => None,
+                () = tokio::time::sleep(POLL) => None,
+            };
+            if let Some(first) = first {
+                let (ids, done) = busy.gather(first).await;
+                if !self.settle(lease, done).await {
+                    return;
                 }
-                _ = news.changed(), if room => {}
-                () = tokio::time::sleep(POLL) => {}
+                busy.end(&ids);
             }
         }
     }

@@ -203,7 +203,7 @@ impl Waiting {
                                    THEN coalesce(p.expires_at, excluded.expires_at) END,
                  asked_minor = NULL, correlation_id = excluded.correlation_id, cause = excluded.cause,
                  traceparent = excluded.traceparent
-             WHERE excluded.version > p.version AND (p.step, p.refunds) <> (excluded.step, excluded.refunds)",
+             WHERE excluded.version >= p.version AND (p.step, p.refunds) <> (excluded.step, excluded.refunds)",
             &self.ids,
             &self.versions,
             &self.steps as &[&str],
