@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kontor::terminal::say;
-use kontor_tests::chaos::{Plan, run};
+use kontor_tests::chaos::{Plan, hot, run};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -26,6 +26,7 @@ async fn main() -> Result<()> {
         plan.orders, plan.kills, plan.seed
     ));
     run(plan).await;
+    hot(500, 5_000).await;
     say("every order ended, and money and goods are where they belong");
     Ok(())
 }

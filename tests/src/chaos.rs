@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use kontor::terminal::say;
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_fulfilment::payments::stripe::SecretKey;
-use kontor_fulfilment::payments::{
-    GatewayBy, PaymentTerms, PaymentsConfig, Resilience, SimulatorSettings, StripeSettings,
-};
+use kontor_fulfilment::payments::{GatewayBy, PaymentsConfig, Resilience, SimulatorSettings, StripeSettings};
 
 pub mod counter;
 mod customers;
 pub mod gateway;
+mod hot;
 mod house;
 mod killer;
 mod run;
 
-pub use run::run;
+pub use hot::rush;
+pub use run::{hot, run};
 
 /// How much chaos.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ const SECRET: &str = "sk_test_kontor";
 
 /// How the processes of this house are paid: by the gateway at that address, with little patience.
 #[must_use]
-pub fn payments(gateway: &str, pay_within: Duration) -> PaymentsConfig {
+pub fn payments(gateway: &str) -> PaymentsConfig {
     let stripe = StripeSettings {
         base_url: gateway.to_owned(),
         ..StripeSettings::new(SecretKey::new(SECRET))
@@ -76,10 +76,6 @@ pub fn payments(gateway: &str, pay_within: Duration) -> PaymentsConfig {
             open_for: Duration::from_secs(1),
             longest_pause: Duration::from_millis(500),
             ..Resilience::default()
-        },
-        terms: PaymentTerms {
-            pay_within,
-            ..PaymentTerms::default()
         },
         ..PaymentsConfig::default()
     }

@@ -84,6 +84,19 @@ impl Shop {
         }
     }
 
+    /// Waits until nobody is left to be told anything.
+    pub async fn everybody_told(&self) {
+        eventually("everybody is told", async || {
+            let waiting: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'WAITING'")
+                    .fetch_one(&self.pool)
+                    .await
+                    .unwrap();
+            (waiting == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until an order has come to a status, as the log has it.
     pub async fn until_it_is(&self, id: OrderId, status: OrderStatus) {
         self.until_order(id, &format!("{status:?}"), |order| order.status() == Some(status))

@@ -15,6 +15,7 @@ use kontor::runtime::Runtime;
 use kontor_domain::{Product, ProductCommand, ProductId, Quantity};
 use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey, SystemClock};
 use kontor_fulfilment::notifications::NotificationsConfig;
+use kontor_fulfilment::payments::PaymentsConfig;
 use kontor_tests::chaos::{self, counter, gateway};
 use kontor_tests::examples::gbp;
 
@@ -69,13 +70,15 @@ async fn play() -> Result<()> {
     Ok(())
 }
 
-/// With the gateway of `KONTOR_TEST_GATEWAY`, if it is named.
+/// With the gateway of `KONTOR_TEST_GATEWAY` and the time to pay of `KONTOR_TEST_PAY_WITHIN` (milliseconds), where they are given.
 async fn open(database_url: &str, redis_url: &str) -> Result<Runtime> {
-    let Ok(gateway) = std::env::var("KONTOR_TEST_GATEWAY") else {
-        return Runtime::open(database_url, redis_url).await;
+    let mut payments = match std::env::var("KONTOR_TEST_GATEWAY") {
+        Ok(gateway) => chaos::payments(&gateway),
+        Err(_) => PaymentsConfig::default(),
     };
-    let pay_within = std::env::var("KONTOR_TEST_PAY_WITHIN")?.parse()?;
-    let payments = chaos::payments(&gateway, Duration::from_millis(pay_within));
+    if let Ok(limit) = std::env::var("KONTOR_TEST_PAY_WITHIN") {
+        payments.terms.pay_within = Duration::from_millis(limit.parse()?);
+    }
     Runtime::with(database_url, redis_url, &payments, Arc::new(SystemClock)).await
 }
 

@@ -20,7 +20,8 @@ pub async fn rush(shop: &Shop, pieces: u32, buyers: usize) -> Report {
             .unwrap()
     };
     let (before, started) = (deadlocks().await, Instant::now());
-    let orders = join_all((0..buyers).map(|_| shop.paid_order(customer, &[(&item, 1)], "tok_approved"))).await;
+    let orders =
+        join_all((0..buyers).map(|_| shop.paid_order(customer, &[(&item, 1)], "tok_approved"))).await;
     let placed = started.elapsed();
     shop.nothing_waits().await;
     let took = started.elapsed();
@@ -38,7 +39,10 @@ pub async fn rush(shop: &Shop, pieces: u32, buyers: usize) -> Report {
         }
     }
     let all = i64::try_from(buyers).unwrap();
-    assert_eq!((confirmed, rejected, open), (i64::from(pieces), all - i64::from(pieces), 0));
+    assert_eq!(
+        (confirmed, rejected, open),
+        (i64::from(pieces), all - i64::from(pieces), 0)
+    );
     assert_eq!(shop.stock(item.id).await, (u64::from(pieces), u64::from(pieces)));
     assert_eq!(deadlocks().await, before, "deadlocks");
     shop.everybody_told().await;
@@ -52,8 +56,14 @@ pub async fn rush(shop: &Shop, pieces: u32, buyers: usize) -> Report {
             ("hot product: rejected".to_owned(), rejected),
             ("hot product: left open".to_owned(), open),
             ("hot product: deadlocks".to_owned(), 0),
-            ("hot product: all orders placed, ms".to_owned(), milliseconds(placed)),
-            ("hot product: all orders decided, ms".to_owned(), milliseconds(took)),
+            (
+                "hot product: all orders placed, ms".to_owned(),
+                milliseconds(placed),
+            ),
+            (
+                "hot product: all orders decided, ms".to_owned(),
+                milliseconds(took),
+            ),
         ],
         took,
     }

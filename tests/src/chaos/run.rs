@@ -11,10 +11,12 @@ use futures::StreamExt;
 use kontor::servers::{ServerOptions, Servers};
 use kontor::terminal::say;
 use kontor_domain::OrderId;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::customers::{Customers, Observer};
+use super::hot::rush;
 use super::house::{Place, Post};
 use super::killer::Killer;
 use super::{Plan, Report, insist, payments};
@@ -27,24 +29,14 @@ const ENOUGH: usize = 4;
 /// and holds everything against everything. Panics if anything is not as it must be.
 pub async fn run(plan: Plan) -> Report {
     let started = Instant::now();
-    let folder = tempfile::Builder::new()
-        .prefix("kontor-chaos.")
-        .permissions(Permissions::from_mode(0o711))
-        .tempdir()
-        .unwrap();
-    let options = ServerOptions {
-        data: folder.path().to_owned(),
-        database_url: None,
-        redis_url: None,
-    };
-    let servers = Servers::start(&options).await.unwrap();
+    let (folder, servers) = servers().await;
     let counter_port = free_port(20_000 + u16::try_from(std::process::id() % 9_000).unwrap());
     let gateway_port = free_port(counter_port + 1);
     let gateway = format!("http://127.0.0.1:{gateway_port}");
     let shop = Opening::default()
         .quiet()
         .redis(servers.redis_url())
-        .payments(payments(&gateway, plan.pay_within))
+        .payments(payments(&gateway))
         .at(servers.database_url())
         .await;
     let stock = u32::try_from(plan.orders * ENOUGH).unwrap();
@@ -97,7 +89,7 @@ pub async fn run(plan: Plan) -> Report {
         workers: workers.clone(),
         counter: Arc::clone(&counter),
         gateway: Arc::clone(&bank),
-        data: options.data.clone(),
+        data: folder.path().to_owned(),
     };
     let buying = futures::stream::iter(0..plan.orders)
         .map(|number| {
@@ -199,6 +191,37 @@ pub async fn run(plan: Plan) -> Report {
     shop.finish().await;
     servers.stop().await.unwrap();
     report
+}
+
+/// Lets many more buy at once than there are pieces, on servers of their own; see [`rush`].
+pub async fn hot(pieces: u32, buyers: usize) -> Report {
+    let (_folder, servers) = servers().await;
+    let shop = Opening::default()
+        .redis(servers.redis_url())
+        .at(servers.database_url())
+        .await;
+    let report = rush(&shop, pieces, buyers).await;
+    report.print();
+    shop.books_balance().await;
+    shop.finish().await;
+    servers.stop().await.unwrap();
+    report
+}
+
+/// A Postgres and a Redis that can be killed.
+async fn servers() -> (TempDir, Servers) {
+    let folder = tempfile::Builder::new()
+        .prefix("kontor-chaos.")
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap();
+    let options = ServerOptions {
+        data: folder.path().to_owned(),
+        database_url: None,
+        redis_url: None,
+    };
+    let servers = Servers::start(&options).await.unwrap();
+    (folder, servers)
 }
 
 /// Says every now and then how far it is.

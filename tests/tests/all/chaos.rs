@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kontor_tests::chaos::{Plan, run};
+use kontor_tests::Shop;
+use kontor_tests::chaos::{Plan, run, rush};
 
 use crate::HELPER;
 
@@ -18,4 +19,13 @@ async fn whatever_is_killed_no_order_is_lost_doubled_or_stuck() {
         program: HELPER.to_owned(),
     })
     .await;
+}
+
+/// Ten times as many want it as there are pieces, and all of them can pay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_500_buyers_who_can_pay_as_many_are_confirmed_as_there_are_pieces() {
+    let shop = Shop::start().await;
+    rush(&shop, 50, 500).await.print();
+    shop.books_balance().await;
+    shop.finish().await;
 }

@@ -14,6 +14,7 @@ use kontor_tests::Database;
 use kontor_tests::examples::gbp;
 use sqlx::PgPool;
 
+mod leases;
 mod localstripe;
 mod orders;
 mod resilient;

@@ -18,10 +18,12 @@ async fn a_cashier_whose_lease_was_stolen_asks_the_gateway_nothing() {
     robbed.bank().set_down(true);
     let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_approved").await;
     let attempts = async || -> Option<i32> {
-        sqlx::query_scalar("SELECT attempts FROM pending_orders WHERE last_error IS NOT NULL AND due_at > clock_timestamp()")
-            .fetch_optional(&shop.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar(
+            "SELECT attempts FROM pending_orders WHERE last_error IS NOT NULL AND due_at > clock_timestamp()",
+        )
+        .fetch_optional(&shop.pool)
+        .await
+        .unwrap()
     };
     let before = eventually("the order waits for a gateway that is down", attempts).await;
 
@@ -54,11 +56,15 @@ async fn a_cashier_whose_lease_was_stolen_asks_the_gateway_nothing() {
             .await
             .unwrap()
     };
-    eventually("the order is due for a second", async || due().await.then_some(())).await;
-    let (now, error): (i32, Option<String>) = sqlx::query_as("SELECT attempts, last_error FROM pending_orders")
-        .fetch_one(&shop.pool)
-        .await
-        .unwrap();
+    eventually("the order is due for a second", async || {
+        due().await.then_some(())
+    })
+    .await;
+    let (now, error): (i32, Option<String>) =
+        sqlx::query_as("SELECT attempts, last_error FROM pending_orders")
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
     assert_eq!(now, before, "it claimed nothing");
     assert!(error.is_some(), "it wrote nothing down");
     assert_eq!(shop.ledger_of(order).await, [], "it asked for nothing");
@@ -106,7 +112,10 @@ async fn two_workers_that_rob_each_other_of_their_leases_do_everything_once() {
         let tokens = ["tok_approved", "tok_fails_1", "tok_declined", "tok_approved"];
         for n in 0..240 {
             let order = shop.paid_order(customer, &[(&lamp, 1)], tokens[n % 4]).await;
-            let ready = shop.store.look(order, 0, |order: &kontor_domain::Order, _| order.status()).await;
+            let ready = shop
+                .store
+                .look(order, 0, |order: &kontor_domain::Order, _| order.status())
+                .await;
             if n % 3 == 0 && ready.unwrap() == Some(OrderStatus::Confirmed) {
                 shop.ship(order).await;
             }
@@ -118,14 +127,7 @@ async fn two_workers_that_rob_each_other_of_their_leases_do_everything_once() {
     assert!(thefts > 6, "only {thefts} leases were stolen");
     one.nothing_waits().await;
     shop.books_balance().await;
-    let told = async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'WAITING'")
-            .fetch_one(&shop.pool)
-            .await
-            .unwrap();
-        (waiting == 0).then_some(())
-    };
-    eventually("everybody is told", told).await;
+    shop.everybody_told().await;
     one.audit().await.assert_faultless();
     one.close().await;
     other.close().await;
