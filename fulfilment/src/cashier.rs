@@ -174,7 +174,7 @@ impl Cashier<'_> {
             }
         }
         if !stale.is_empty() && !diary::settle(pool, lease, stale, &[], self.desk.terms().pay_within).await? {
-            return Ok(self.lost(lease));
+            return Ok(Self::lost(lease));
         }
         if tasks.is_empty() {
             return Ok(true);
@@ -182,7 +182,7 @@ impl Cashier<'_> {
         crash::point("cashier.planned");
         let claims: Vec<_> = tasks.iter().map(Task::claim).collect();
         let Some(claimed) = diary::claim(pool, lease, &claims).await? else {
-            return Ok(self.lost(lease));
+            return Ok(Self::lost(lease));
         };
         for task in tasks {
             if claimed.contains(&task.due.order_id) {
@@ -203,7 +203,7 @@ impl Cashier<'_> {
         most.saturating_sub(busy)
     }
 
-    fn lost(&self, lease: &Lease) -> bool {
+    fn lost(lease: &Lease) -> bool {
         warn!(lease.epoch, "somebody else sees to payments now");
         false
     }
@@ -223,7 +223,7 @@ impl Cashier<'_> {
         let settled = diary::settle(pool, lease, waits, &notes, pay_within).await;
         crash::point("cashier.settled");
         match settled {
-            Ok(ours) => ours || self.lost(lease),
+            Ok(ours) => ours || Self::lost(lease),
             Err(error) => {
                 // It will be asked again, and answered as before.
                 warn!(%error, "what came of payments was not written down");
