@@ -111,14 +111,23 @@ pub async fn run(plan: Plan) -> Report {
     ));
 
     // Whoever was frozen or armed may still hold a lease or die: until nothing waits.
+    let mut looks = 0;
     insist("no order waits any more", async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pending_orders")
-            .fetch_one(&shop.pool)
-            .await
-            .ok()?;
-        (waiting == 0).then_some(())
+        let waiting: Vec<(String, String, i32, Option<String>, Option<f64>)> = sqlx::query_as(
+            "SELECT order_id, step, attempts, last_error, extract(epoch FROM due_at - clock_timestamp())::float8
+             FROM pending_orders ORDER BY since",
+        )
+        .fetch_all(&shop.pool)
+        .await
+        .ok()?;
+        looks += 1;
+        if looks % 200 == 0 {
+            say(format!("{} orders still wait, such as {:?}", waiting.len(), waiting.first()));
+        }
+        waiting.is_empty().then_some(())
     })
     .await;
+    say(format!("no order waits after {} s", started.elapsed().as_secs()));
     shop.nothing_waits().await;
     insist("everybody is told", async || {
         let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'WAITING'")
