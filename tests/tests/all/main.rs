@@ -14,6 +14,7 @@
 
 mod api;
 mod architecture;
+mod chaos;
 mod claims;
 mod commands;
 mod consumers;
