@@ -38,6 +38,7 @@ mod products;
 mod projecting;
 mod rebuild;
 mod sales;
+mod shelf;
 mod updates;
 mod users;
 mod verify;
