@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_eventstore::{Clock, Progress, Store};
+use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::mirror::Redis;
 use kontor_projections::offers::Offers;
@@ -31,6 +32,8 @@ pub struct App {
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
     pub statuses: OrderStatuses,
+    /// Where orders and the payment gateway meet.
+    pub payments: PaymentDesk,
     /// What sells best.
     pub best_sellers: BestSellers,
     /// Orders as they change.

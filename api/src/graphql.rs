@@ -22,6 +22,7 @@ mod input;
 mod node;
 mod operations;
 mod orders;
+mod payment_gateway;
 mod products;
 mod reads;
 mod sales;
@@ -30,7 +31,7 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query but `log` takes `atLeast`, the `position` that a mutation answered with, and then answers with
+/// What can be read. Every query but `log` and `paymentGateway` takes `atLeast`, the `position` that a mutation answered with, and then answers with
 /// nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
@@ -39,6 +40,7 @@ pub struct Query(
     users::UserQueries,
     sales::SalesQueries,
     operations::OperationQueries,
+    payment_gateway::PaymentGatewayQuery,
     node::NodeQueries,
 );
 

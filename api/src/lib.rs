@@ -20,6 +20,7 @@ pub mod server;
 pub mod socket;
 pub mod sse;
 pub mod transport;
+pub mod webhooks;
 
 pub use app::{App, RequestInfo};
 pub use auth::{TokenError, Tokens, Viewer};

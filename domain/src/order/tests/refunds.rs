@@ -47,6 +47,18 @@ fn no_more_is_promised_back_than_was_or_will_be_taken() {
 }
 
 #[test]
+fn what_was_not_taken_is_not_paid_back() {
+    // Promised while all of it was held; then the bank says that less was taken.
+    let paid = [authorised(), confirmed(), shipped(), refund_ordered(1500, 1500)];
+    let less = OrderEvent::PaymentCaptured {
+        reference: super::payment::reference(),
+        amount: gbp(1000),
+    };
+    let due = due(&[&paid[..], &[less]].concat());
+    assert_eq!(due.and_then(|due| due.amount()), Some(gbp(1000)));
+}
+
+#[test]
 fn what_staff_settle_is_done() {
     let paid = [authorised(), confirmed(), shipped()];
     let taken = [&paid[..], &[captured(), refund_ordered(500, 500)]].concat();
