@@ -6,11 +6,11 @@ use std::time::Duration;
 use kontor_eventstore::{Clock, Progress, Store};
 use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
-use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
 use kontor_projections::offers::Offers;
 use kontor_projections::orders::Orders;
 use kontor_projections::products::Products;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 
@@ -26,8 +26,8 @@ pub struct App {
     pub store: Store,
     /// How far the views have come.
     pub progress: Arc<Progress>,
-    /// Product cards: Redis first, Postgres behind.
-    pub cards: ProductCards,
+    /// Product cards: in memory, Redis behind, Postgres behind that.
+    pub shelf: Shelf,
     /// What products are sold as, for placing orders.
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.

@@ -9,6 +9,7 @@ mod history;
 mod http;
 mod import;
 mod orders;
+mod paid;
 mod postgres;
 mod product;
 mod replay;
@@ -34,7 +35,15 @@ use crate::report::Measure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTS: [&str; 6] = ["append", "accepted", "hot", "replay", "product", "subscribers"];
+const PARTS: [&str; 7] = [
+    "append",
+    "accepted",
+    "hot",
+    "paid",
+    "replay",
+    "product",
+    "subscribers",
+];
 /// Files open at once: two thousand sockets, and what else there is.
 const FILES: u64 = 8_192;
 
@@ -103,12 +112,15 @@ fn bench(arguments: &[String]) -> Result<()> {
 }
 
 fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure>> {
-    if part == "append" {
+    if ["append", "paid"].contains(&part) {
         // In this process, so on a runtime as Kontor's own.
-        return Builder::new_multi_thread()
-            .enable_all()
-            .build()?
-            .block_on(append::append(admin));
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(async {
+            match part {
+                "append" => append::append(admin).await,
+                _ => paid::paid(admin).await,
+            }
+        });
     }
     // Everywhere else this process is the load, on one thread, and Kontor is another process.
     let runtime = Builder::new_current_thread().enable_all().build()?;

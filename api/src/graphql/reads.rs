@@ -12,9 +12,9 @@ use kontor_domain::{NextAction, Order as Aggregate, OrderId, Payment, ProductId,
 use kontor_eventstore::Store;
 use kontor_eventstore::read::ReadError;
 use kontor_fulfilment::waiting::{self as wait_list, Waiting};
-use kontor_projections::cards::ProductCards;
 use kontor_projections::orders::OrderRow;
 use kontor_projections::products::ProductRow;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::users::UserRow;
 use kontor_projections::{orders as order_view, users as user_view};
 use sqlx::PgPool;
@@ -44,7 +44,7 @@ pub(crate) struct Loaders {
     next_actions: DataLoader<NextActions>,
 }
 
-struct Products(ProductCards);
+struct Products(Shelf);
 struct Orders(PgPool);
 struct Users(PgPool);
 struct Waits(PgPool);
@@ -57,7 +57,7 @@ impl Loaders {
     pub(crate) fn new(app: &App) -> Self {
         let pool = app.store.pool();
         Self {
-            products: DataLoader::new(Products(app.cards.clone()), tokio::spawn).delay(GATHER),
+            products: DataLoader::new(Products(app.shelf.clone()), tokio::spawn).delay(GATHER),
             orders: DataLoader::new(Orders(pool.clone()), tokio::spawn).delay(GATHER),
             users: DataLoader::new(Users(pool.clone()), tokio::spawn).delay(GATHER),
             waits: DataLoader::new(Waits(pool.clone()), tokio::spawn).delay(GATHER),
@@ -85,8 +85,7 @@ impl Loader<ProductId> for Products {
     type Error = Arc<sqlx::Error>;
 
     async fn load(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Arc<ProductRow>>, Arc<sqlx::Error>> {
-        let cards = self.0.get(&texts(ids)).await.map_err(Arc::new)?;
-        Ok(by_id(cards.into_values(), |row| &row.id))
+        self.0.read(ids).await.map_err(Arc::new)
     }
 }
 
@@ -146,6 +145,9 @@ impl Loader<(OrderId, u64)> for NextActions {
 
 /// The card of a product: the hot path.
 pub(crate) async fn product(ctx: &Context<'_>, id: ProductId) -> Result<Option<Arc<ProductRow>>> {
+    if let Some(card) = app(ctx).shelf.look(id) {
+        return Ok(Some(card));
+    }
     let loaders = ctx.data_unchecked::<Loaders>();
     loaders
         .products
@@ -159,12 +161,20 @@ pub(crate) async fn products(
     ctx: &Context<'_>,
     ids: impl IntoIterator<Item = ProductId>,
 ) -> Result<HashMap<ProductId, Arc<ProductRow>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
-    loaders
-        .products
-        .load_many(ids)
-        .await
-        .map_err(|error| internal(ctx, error))
+    let shelf = &app(ctx).shelf;
+    let (mut cards, mut missing) = (HashMap::new(), Vec::new());
+    for id in ids {
+        match shelf.look(id) {
+            Some(card) => drop(cards.insert(id, card)),
+            None => missing.push(id),
+        }
+    }
+    if !missing.is_empty() {
+        let loaders = ctx.data_unchecked::<Loaders>();
+        let read = loaders.products.load_many(missing).await;
+        cards.extend(read.map_err(|error| internal(ctx, error))?);
+    }
+    Ok(cards)
 }
 
 /// An order, whoever's it is. Resolvers want [`visible_order`].

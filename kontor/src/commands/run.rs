@@ -16,6 +16,7 @@ use kontor_fulfilment::{cashier, webhook_inbox};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::offers::Offers;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 use tokio::net::TcpListener;
@@ -169,7 +170,12 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
     Ok(App {
         store: store.clone(),
         progress: Arc::clone(progress),
-        cards: ProductCards::new(redis.clone(), pool.clone()),
+        shelf: Shelf::spawn(
+            ProductCards::new(redis.clone(), pool.clone()),
+            store.clone(),
+            Arc::clone(progress),
+            runtime.stop.clone(),
+        ),
         offers: Offers::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         statuses: OrderStatuses::new(redis.clone(), pool.clone()),
         payments: runtime.payments.desk.clone(),

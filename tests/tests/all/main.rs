@@ -39,6 +39,7 @@ mod products;
 mod projecting;
 mod rebuild;
 mod sales;
+mod shelf;
 mod updates;
 mod users;
 mod verify;
