@@ -17,6 +17,10 @@ use crate::runtime::Runtime;
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
 
+mod edge;
+
+pub use edge::EdgeOptions;
+
 /// Does what was typed: the program's name, then its arguments.
 pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(typed);
@@ -139,6 +143,9 @@ pub struct RunOptions {
     pub playground: PathBuf,
     #[command(flatten)]
     notifications: NotificationsOptions,
+    /// How the endpoint is protected.
+    #[command(flatten)]
+    pub edge: EdgeOptions,
 }
 
 /// How customers are told what happens to them.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor::commands::run;
-use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
+use kontor_api::{App, Passwords, Protection, RouterOptions, metrics, router, serve};
 use kontor_domain::{Role, UserId};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -47,6 +47,8 @@ pub struct Door {
     pub playground: Option<PathBuf>,
     /// Consumers that must be at work for `/readyz` to be content.
     pub workers: Vec<String>,
+    /// Who may come in, and how often. Anybody, as often as they like.
+    pub protection: Protection,
 }
 
 impl Default for Door {
@@ -55,6 +57,7 @@ impl Default for Door {
             patience: PATIENCE,
             playground: None,
             workers: Vec::new(),
+            protection: Protection::default(),
         }
     }
 }
@@ -97,6 +100,7 @@ impl ApiShop {
             stop: stop.clone(),
             sockets: sockets.clone(),
             workers: door.workers,
+            protection: door.protection,
             ..RouterOptions::default()
         };
         let served = tokio::spawn(serve(

@@ -45,6 +45,24 @@ impl Helper {
         Self::start(command)
     }
 
+    /// The same, with `variables` in the environment, and what it logs in a file.
+    #[must_use]
+    pub fn kontor_logging(
+        program: &str,
+        shop: &Shop,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        log: std::fs::File,
+    ) -> Self {
+        let mut command = command(program, shop);
+        command
+            .arg("kontor")
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stderr(log);
+        Self::start(command)
+    }
+
     /// Asks it to end (`SIGTERM`), and waits until it has; how it ended.
     pub async fn end(mut self) -> ExitStatus {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
 use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
 use kontor_projections::best_sellers::BestSellers;
@@ -25,7 +25,19 @@ use crate::terminal::say;
 /// # Errors
 /// A sentence that says what is in the way and what to do.
 pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
-    // First of all, so that a busy port is told before anything is started.
+    if options.edge.production {
+        let objections = options.edge.objections(place, samples(place, &options));
+        if !objections.is_empty() {
+            bail!(
+                "this is not fit for production:\n  - {}",
+                objections.join("\n  - ")
+            );
+        }
+    }
+    // What is written wrongly is told before anything is started.
+    options.edge.protection()?;
+    options.edge.origins()?;
+    // And so is a busy port.
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; end what listens there, or set KONTOR_LISTEN to another address",
@@ -52,6 +64,11 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
+/// Whether the sample data is wanted.
+fn samples(place: &Place, options: &RunOptions) -> bool {
+    options.sample_data || place.database_url.is_none()
+}
+
 async fn open_shop(
     runtime: &Runtime,
     place: &Place,
@@ -60,7 +77,10 @@ async fn open_shop(
     listener: TcpListener,
 ) -> Result<()> {
     let passwords = Passwords::new();
-    let samples = options.sample_data || place.database_url.is_none();
+    let samples = samples(place, options);
+    if options.edge.production {
+        seed::must_be_gone(runtime, &passwords).await?;
+    }
     if samples && !options.worker {
         seed::seed(runtime, &passwords)
             .await
@@ -89,8 +109,11 @@ async fn open_shop(
             metrics: Some(metrics::install()),
             stop: runtime.stop.clone(),
             sockets: sockets.clone(),
+            limits: options.edge.limits(),
+            timing: options.edge.timing(),
+            protection: options.edge.protection()?,
+            origins: options.edge.origins()?,
             workers,
-            ..RouterOptions::default()
         },
     );
     announce(listener.local_addr()?, place, options, samples);
