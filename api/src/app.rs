@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_eventstore::{Clock, Progress, Store};
+use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
@@ -32,6 +33,8 @@ pub struct App {
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
     pub statuses: OrderStatuses,
+    /// Where orders and the payment gateway meet.
+    pub payments: PaymentDesk,
     /// What sells best.
     pub best_sellers: BestSellers,
     /// Orders as they change.

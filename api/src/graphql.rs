@@ -23,6 +23,7 @@ mod input;
 mod node;
 mod operations;
 mod orders;
+mod payment_gateway;
 mod products;
 mod reads;
 mod sales;
@@ -37,7 +38,7 @@ const LOOK: u64 = 8_000;
 const REPORT: u64 = 15_000;
 const CHANGE: u64 = 20_000;
 
-/// What can be read. Every query but `log` takes `atLeast`, the `position` that a mutation answered with, and then answers with
+/// What can be read. Every query but `log` and `paymentGateway` takes `atLeast`, the `position` that a mutation answered with, and then answers with
 /// nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
@@ -46,6 +47,7 @@ pub struct Query(
     Timed<users::UserQueries, LOOK>,
     Timed<sales::SalesQueries, REPORT>,
     Timed<operations::OperationQueries, LOOK>,
+    Timed<payment_gateway::PaymentGatewayQuery, LOOK>,
     Timed<node::NodeQueries, LOOK>,
 );
 

@@ -25,6 +25,7 @@ pub mod socket;
 pub mod sse;
 pub mod timed;
 pub mod transport;
+pub mod webhooks;
 
 pub use app::{App, RequestInfo};
 pub use auth::{TokenError, Tokens, Viewer};

@@ -14,6 +14,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::serve::ListenerExt;
+use kontor_fulfilment::payments::WebhookVerifier;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,7 +30,7 @@ use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
 use crate::persisted::Documents;
 use crate::transport::{Timing, Transport};
-use crate::{App, graphql, playground, reply};
+use crate::{App, graphql, playground, reply, webhooks};
 
 /// How long requests, streams and sockets may take to end once the process is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -59,7 +60,14 @@ pub struct RouterOptions {
     pub origins: Vec<HeaderValue>,
     /// Consumers that this process runs, by name: `/readyz` wants a worker at each.
     pub workers: Vec<String>,
+    /// Tells the payment gateway's webhooks from anybody's; believes nobody by default.
+    pub webhooks: WebhookVerifier,
+    /// The payment simulator's page for its customers, shown under [`SIMULATOR`].
+    pub simulator: Option<Router>,
 }
+
+/// Where the payment simulator's page is.
+pub const SIMULATOR: &str = "/simulator";
 
 impl Default for RouterOptions {
     fn default() -> Self {
@@ -74,6 +82,8 @@ impl Default for RouterOptions {
             protection: Protection::default(),
             origins: Vec::new(),
             workers: Vec::new(),
+            webhooks: WebhookVerifier::new(Vec::new()),
+            simulator: None,
         }
     }
 }
@@ -113,7 +123,11 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         };
         router = router
             .merge(endpoint(transport))
+            .merge(webhooks::routes(&app, options.webhooks))
             .merge(playground::routes(options.playground));
+        if let Some(page) = options.simulator {
+            router = router.nest(SIMULATOR, page);
+        }
     }
     if let Some(handle) = options.metrics {
         tokio::spawn(handle.clone().keep_up(options.stop));

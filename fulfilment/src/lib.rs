@@ -8,9 +8,12 @@ pub mod cashier;
 pub mod notifications;
 pub mod order_process;
 pub mod payments;
+pub mod webhook_inbox;
 
 mod pending;
 mod plans;
+mod under_way;
 
 pub use notifications::Notifications;
 pub use order_process::OrderProcess;
+pub use pending::waiting as orders_waiting;

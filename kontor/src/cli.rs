@@ -4,13 +4,17 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use kontor_eventstore::SystemClock;
 use kontor_fulfilment::notifications::{
     MailBy, NotificationId, NotificationsConfig, Secret, SmsBy, outbox_in,
 };
+use kontor_fulfilment::payments::WebhookSecret;
+use kontor_fulfilment::payments::stripe::SecretKey;
 
 use crate::commands;
 use crate::runtime::Runtime;
@@ -18,8 +22,10 @@ use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
 
 mod edge;
+mod payments;
 
 pub use edge::EdgeOptions;
+pub use payments::PaymentOptions;
 
 /// Does what was typed: the program's name, then its arguments.
 pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
@@ -39,11 +45,13 @@ pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
 pub struct Cli {
-    /// What to log, as in `RUST_LOG`: by default `info,sqlx=warn` for `run`, warnings for everything else.
+    /// What to log, as in `RUST_LOG`: by default `info,sqlx=warn` for `run` and `gateway`, warnings for everything else.
     #[arg(long, env = "KONTOR_LOG", global = true)]
     log: Option<String>,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    payments: PaymentOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -112,6 +120,8 @@ enum Command {
     /// Takes in another shop's books.
     #[command(subcommand)]
     Import(Import),
+    /// Runs the payment simulator by itself: a bank on a port of its own that speaks as Stripe does. No money moves.
+    Gateway(GatewayOptions),
     /// Prints the GraphQL schema.
     Schema,
     /// Asks a running server whether it is ready. Fails if it is not.
@@ -146,6 +156,26 @@ pub struct RunOptions {
     /// How the endpoint is protected.
     #[command(flatten)]
     pub edge: EdgeOptions,
+}
+
+/// How to run the payment simulator.
+#[derive(Debug, Args)]
+pub struct GatewayOptions {
+    /// Where to listen.
+    #[arg(long, env = "KONTOR_GATEWAY_LISTEN", default_value = "127.0.0.1:4010")]
+    pub listen: SocketAddr,
+    /// The key it wants to be asked with; any `sk_test_…` if none is given.
+    #[arg(long, env = "KONTOR_GATEWAY_KEY", hide_env_values = true, value_parser = payments::stripe_key)]
+    pub key: Option<SecretKey>,
+    /// Where to tell of every payment that changes: `http://127.0.0.1:4000/webhooks/payments` for a shop on this machine.
+    #[arg(long, env = "KONTOR_GATEWAY_WEBHOOK_URL", value_parser = payments::http_url, requires = "webhook_secret")]
+    pub webhook_url: Option<String>,
+    /// What to sign that with.
+    #[arg(long, env = "KONTOR_GATEWAY_WEBHOOK_SECRET", hide_env_values = true, value_parser = payments::webhook_secret)]
+    pub webhook_secret: Option<WebhookSecret>,
+    /// How many milliseconds it takes over every call.
+    #[arg(long, env = "KONTOR_GATEWAY_LATENCY", value_name = "MS", default_value_t = 0)]
+    pub latency: u32,
 }
 
 /// How customers are told what happens to them.
@@ -252,7 +282,7 @@ impl Cli {
     /// What to log.
     #[must_use]
     pub fn log(&self) -> &str {
-        let default = if matches!(self.command, Command::Run(_)) {
+        let default = if matches!(self.command, Command::Run(_) | Command::Gateway(_)) {
             "info,sqlx=warn"
         } else {
             "warn"
@@ -266,7 +296,10 @@ impl Cli {
     /// A sentence for the person who typed it.
     pub async fn carry_out(self) -> Result<ExitCode> {
         match self.command {
-            Command::Run(options) => return commands::run::run(&self.place, options).await,
+            Command::Run(options) => {
+                return commands::run::run(&self.place, &self.payments, options).await;
+            }
+            Command::Gateway(options) => return commands::gateway::gateway(&self.place, options).await,
             Command::Schema => {
                 terminal::say(kontor_api::graphql::sdl().trim_end());
                 return Ok(ExitCode::SUCCESS);
@@ -274,8 +307,10 @@ impl Cli {
             Command::Health { listen } => return commands::health::health(listen).await,
             _ => {}
         }
+        let payments = self.payments.config(None)?;
         let servers = self.place.servers().await?;
-        let result = match Runtime::open(servers.database_url(), servers.redis_url()).await {
+        let (database_url, redis_url) = (servers.database_url(), servers.redis_url());
+        let result = match Runtime::with(database_url, redis_url, &payments, Arc::new(SystemClock)).await {
             Ok(runtime) => {
                 let result = operate(&runtime, self.command).await;
                 runtime.close().await;
@@ -314,6 +349,8 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
         }
         Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
         // Answered by `carry_out`.
-        Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
+        Command::Run(_) | Command::Gateway(_) | Command::Schema | Command::Health { .. } => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 pub mod events;
+pub mod gateway;
 pub mod grant_role;
 pub mod health;
 pub mod import;

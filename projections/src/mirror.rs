@@ -254,7 +254,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let progress = self.worker.progress();
         let mut source = progress.watch(M::SOURCE);
         let mut pause = Duration::from_millis(50);
-        let mut before = 0;
+        let (mut before, mut reported) = (0, false);
         while !stop.is_cancelled() {
             let reached = *source.borrow_and_update();
             match self.step(&lease, reached).await {
@@ -262,14 +262,21 @@ impl<M: MirrorOf> Mirror<'_, M> {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
                     tokio::time::sleep(gather(position.saturating_sub(before))).await;
-                    before = position;
+                    (before, reported) = (position, true);
                 }
-                Ok(None) => tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = source.changed() => {}
-                    // Redis may have been emptied meanwhile.
-                    () = tokio::time::sleep(REST) => {}
-                },
+                Ok(None) => {
+                    if !reported {
+                        // Whoever was here before may have died between Redis and Postgres.
+                        let reached = *progress.watch(M::NAME).borrow();
+                        reported = report(self.worker.store().pool(), &lease, reached).await.is_ok();
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = source.changed() => {}
+                        // Redis may have been emptied meanwhile.
+                        () = tokio::time::sleep(REST) => {}
+                    }
+                }
                 Err(error) => {
                     warn!(mirror = M::NAME, %error, "mirror held up, trying again");
                     tokio::time::sleep(pause).await;

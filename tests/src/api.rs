@@ -94,7 +94,10 @@ impl ApiShop {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, sockets) = (shop.runtime.stop.child_token(), TaskTracker::new());
+        let (simulator, webhooks) = run::simulator(&shop.runtime, address).unwrap();
         let options = RouterOptions {
+            simulator,
+            webhooks,
             playground: door.playground,
             metrics: Some(metrics::install()),
             stop: stop.clone(),

@@ -63,6 +63,25 @@ impl Helper {
         Self::start(command)
     }
 
+    /// [`Helper::kontor`], with `variables` in the environment.
+    #[must_use]
+    pub fn kontor_with(program: &str, shop: &Shop, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = command(program, shop);
+        command.arg("kontor").args(arguments);
+        command.envs(variables.iter().copied());
+        Self::start(command)
+    }
+
+    /// Waits until it has ended by itself; how.
+    pub async fn ends(mut self) -> ExitStatus {
+        // Waiting would close it, and that asks it to end.
+        let _open = self.child.stdin.take();
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("a process that is to end does")
+            .unwrap()
+    }
+
     /// Asks it to end (`SIGTERM`), and waits until it has; how it ended.
     pub async fn end(mut self) -> ExitStatus {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap();

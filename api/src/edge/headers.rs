@@ -11,8 +11,10 @@ use tower::util::MapResponseLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-/// What is no page needs nothing and is shown nowhere.
-const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// What is no page needs nothing and is shown nowhere. (The simulator's page says of itself how it looks.)
+const NOTHING: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+);
 /// A year, as the preload list asks for at least.
 const ONLY_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 /// Below it a packet is a packet.

@@ -13,7 +13,7 @@ use kontor_api::persisted::TrustedDocuments;
 use kontor_api::rates::{Rate, RateLimits};
 use kontor_api::transport::Timing;
 
-use super::Place;
+use super::{PaymentOptions, Place};
 
 /// The password of Postgres and Redis in docker-compose.yml, and what else nobody has to guess.
 const KNOWN_PASSWORDS: [&str; 6] = ["kontor-dev", "kontor", "postgres", "redis", "password", "secret"];
@@ -162,12 +162,17 @@ impl EdgeOptions {
 
     /// What speaks against standing on the open internet like this, a sentence each.
     #[must_use]
-    pub fn objections(&self, place: &Place, samples: bool) -> Vec<String> {
+    pub fn objections(&self, place: &Place, payments: &PaymentOptions, samples: bool) -> Vec<String> {
         let mut objections = Vec::new();
         let mut object = |sentence: &str| objections.push(sentence.to_owned());
         if samples {
             object(
                 "the sample accounts have well-known passwords: give a database by DATABASE_URL, and no --sample-data",
+            );
+        }
+        if payments.is_simulated() {
+            object(
+                "a simulator takes the payments, and no money moves: give Stripe's key by KONTOR_STRIPE_KEY",
             );
         }
         if !self.behind_tls_proxy {
@@ -216,6 +221,13 @@ mod tests {
     struct Typed {
         #[command(flatten)]
         edge: EdgeOptions,
+        #[command(flatten)]
+        payments: PaymentOptions,
+    }
+
+    fn objections(arguments: &[&str], place: &Place, samples: bool) -> Vec<String> {
+        let typed = Typed::parse_from(std::iter::once(&"run").chain(arguments));
+        typed.edge.objections(place, &typed.payments, samples)
     }
 
     fn typed(arguments: &[&str]) -> EdgeOptions {
@@ -232,18 +244,23 @@ mod tests {
 
     const DATABASE: &str = "postgres://kontor:uKq9-long@db/kontor";
     const REDIS: &str = "redis://default:7fWx-long@redis:6379/0";
-    const GOOD: [&str; 2] = ["--behind-tls-proxy", "--trusted-proxies=10.0.0.0/8"];
+    const GOOD: [&str; 3] = [
+        "--stripe-key=sk_live_x",
+        "--behind-tls-proxy",
+        "--trusted-proxies=10.0.0.0/8",
+    ];
 
     #[test]
     fn each_thing_for_development_has_its_sentence() {
         let good = place(DATABASE, REDIS);
-        assert_eq!(typed(&GOOD).objections(&good, false), Vec::<String>::new());
+        assert_eq!(objections(&GOOD, &good, false), Vec::<String>::new());
         for (arguments, place, samples, about) in [
             (&GOOD[..], &good, true, "--sample-data"),
-            (&[], &good, false, "--behind-tls-proxy"),
-            (&GOOD[..1], &good, false, "KONTOR_TRUSTED_PROXIES"),
+            (&GOOD[..1], &good, false, "--behind-tls-proxy"),
+            (&GOOD[1..], &good, false, "KONTOR_STRIPE_KEY"),
+            (&GOOD[..2], &good, false, "KONTOR_TRUSTED_PROXIES"),
             (
-                &[GOOD[0], GOOD[1], "--cors-origins=https://a.example,*"],
+                &[GOOD[0], GOOD[1], GOOD[2], "--cors-origins=https://a.example,*"],
                 &good,
                 false,
                 "KONTOR_CORS_ORIGINS",
@@ -261,7 +278,7 @@ mod tests {
                 "REDIS_URL",
             ),
         ] {
-            let objections = typed(arguments).objections(place, samples);
+            let objections = objections(arguments, place, samples);
             assert_eq!(objections.len(), 1, "{objections:?}");
             assert!(objections[0].contains(about), "{objections:?}");
         }

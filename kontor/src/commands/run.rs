@@ -1,12 +1,18 @@
 //! `kontor run`: the shop itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use axum::Router;
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
+use kontor_eventstore::SystemClock;
 use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
+use kontor_fulfilment::payments::simulator::server::customers_page;
+use kontor_fulfilment::payments::simulator::webhooks::Webhooks;
+use kontor_fulfilment::payments::{WebhookSecret, WebhookVerifier};
+use kontor_fulfilment::{cashier, webhook_inbox};
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::offers::Offers;
@@ -14,8 +20,9 @@ use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
-use crate::cli::{Place, RunOptions};
+use crate::cli::{PaymentOptions, Place, RunOptions};
 use crate::runtime::{MIRRORS, Runtime, told_to_stop};
 use crate::seed::{self, ACCOUNTS, PASSWORD};
 use crate::terminal::say;
@@ -24,9 +31,9 @@ use crate::terminal::say;
 ///
 /// # Errors
 /// A sentence that says what is in the way and what to do.
-pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
+pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) -> Result<ExitCode> {
     if options.edge.production {
-        let objections = options.edge.objections(place, samples(place, &options));
+        let objections = options.edge.objections(place, payments, samples(place, &options));
         if !objections.is_empty() {
             bail!(
                 "this is not fit for production:\n  - {}",
@@ -38,17 +45,14 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     options.edge.protection()?;
     options.edge.origins()?;
     // And so is a busy port.
-    let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; end what listens there, or set KONTOR_LISTEN to another address",
-            options.listen
-        )
-    })?;
+    let listener = listen(options.listen, "KONTOR_LISTEN").await?;
+    let gateway = payments.config(Some(&url_of(listener.local_addr()?)))?;
     let post = options.notifications(place).open()?;
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;
-    let runtime = match Runtime::open(servers.database_url(), servers.redis_url()).await {
+    let (database_url, redis_url) = (servers.database_url(), servers.redis_url());
+    let runtime = match Runtime::with(database_url, redis_url, &gateway, Arc::new(SystemClock)).await {
         Ok(runtime) => runtime,
         Err(error) => {
             servers.stop().await?;
@@ -57,7 +61,12 @@ pub async fn run(place: &Place, options: RunOptions) -> Result<ExitCode> {
     };
     let stop = runtime.stop.clone();
     runtime.stop_on(told);
-    let served = open_shop(&runtime, place, &options, post, listener).await;
+    let said = Said {
+        place,
+        options: &options,
+        payments,
+    };
+    let served = open_shop(&runtime, said, post, listener).await;
     stop.cancel();
     runtime.close().await;
     servers.stop().await?;
@@ -69,13 +78,8 @@ fn samples(place: &Place, options: &RunOptions) -> bool {
     options.sample_data || place.database_url.is_none()
 }
 
-async fn open_shop(
-    runtime: &Runtime,
-    place: &Place,
-    options: &RunOptions,
-    post: Post,
-    listener: TcpListener,
-) -> Result<()> {
+async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpListener) -> Result<()> {
+    let Said { place, options, .. } = said;
     let passwords = Passwords::new();
     let samples = samples(place, options);
     if options.edge.production {
@@ -97,10 +101,13 @@ async fn open_shop(
                 .iter()
                 .map(|consumer| consumer.name().to_owned()),
         );
+        workers.extend([cashier::LEASE, webhook_inbox::LEASE].map(str::to_owned));
         workers.extend(MIRRORS.map(str::to_owned));
     }
     let app = Arc::new(app(runtime, passwords).await?);
     let sockets = TaskTracker::new();
+    let address = listener.local_addr()?;
+    let (simulator, webhooks) = simulator(runtime, address)?;
     let router = router(
         app,
         RouterOptions {
@@ -114,14 +121,63 @@ async fn open_shop(
             protection: options.edge.protection()?,
             origins: options.edge.origins()?,
             workers,
+            webhooks,
+            simulator,
         },
     );
-    announce(listener.local_addr()?, place, options, samples);
+    announce(address, said, samples);
     serve(listener, router, runtime.stop.clone(), sockets)
         .await
         .context("the server failed")?;
     say("stopped");
     Ok(())
+}
+
+/// The simulator's page, if it takes the payments, and whose webhooks are believed: its own as well, for it tells of what its
+/// customers do there. It signs with a secret that nobody else knows.
+///
+/// # Errors
+/// When the machine gives no random bytes.
+pub fn simulator(runtime: &Runtime, address: SocketAddr) -> Result<(Option<Router>, WebhookVerifier)> {
+    let webhooks = runtime.payments.webhooks.clone();
+    let Some(simulator) = runtime.payments.simulator.clone() else {
+        return Ok((None, webhooks));
+    };
+    let secret = WebhookSecret::random().context("the machine gives no random bytes")?;
+    let teller = Webhooks::new(
+        simulator.clone(),
+        &format!("{}{}", url_of(address), kontor_api::webhooks::PATH),
+        secret.clone(),
+        Arc::clone(&runtime.clock),
+    );
+    let teller = match teller {
+        Ok(teller) => Some(Arc::new(teller)),
+        // For want of certificate authorities, say. The order finds out by itself, a little later.
+        Err(error) => {
+            warn!(%error, "what customers do on the simulator's page is not told at once");
+            None
+        }
+    };
+    let page = customers_page(simulator, teller);
+    Ok((Some(page), webhooks.and(secret)))
+}
+
+/// Takes an address to listen on; `setting` is how to choose another.
+pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; end what listens there, or set {setting} to another address")
+    })
+}
+
+/// How somebody on this machine reaches a server that listens there.
+pub(super) fn url_of(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 /// What the endpoint of a process needs.
@@ -137,6 +193,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         cards: ProductCards::new(redis.clone(), pool.clone()),
         offers: Offers::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         statuses: OrderStatuses::new(redis.clone(), pool.clone()),
+        payments: runtime.payments.desk.clone(),
         best_sellers: BestSellers::new(redis.clone(), pool.clone()),
         order_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         product_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
@@ -148,8 +205,21 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
     })
 }
 
+/// What the operator typed.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    place: &'a Place,
+    options: &'a RunOptions,
+    payments: &'a PaymentOptions,
+}
+
 /// Says where everything is.
-fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: bool) {
+fn announce(address: SocketAddr, said: Said<'_>, samples: bool) {
+    let Said {
+        place,
+        options,
+        payments,
+    } = said;
     say(format!("Kontor is open at http://{address}"));
     if options.worker {
         say("  working only; requests are answered elsewhere");
@@ -173,6 +243,10 @@ fn announce(address: SocketAddr, place: &Place, options: &RunOptions, samples: b
         given(&place.database_url, "postgres")
     ));
     say(format!("  Redis          {}", given(&place.redis_url, "redis")));
+    say(format!("  payments       {}", payments.by_whom()));
+    if payments.is_deaf() && !options.worker {
+        say("                 no webhook of theirs is believed: set KONTOR_WEBHOOK_SECRETS");
+    }
     if !options.api {
         let it = options.notifications(place);
         let goes = |kept: bool| {

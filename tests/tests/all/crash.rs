@@ -60,7 +60,8 @@ fn every_crash_point_of_the_code_is_tested() {
             );
         }
     }
-    assert_eq!(found, POINTS.iter().map(|point| (*point).to_owned()).collect());
+    let tested = POINTS.iter().chain(crate::payments::POINTS);
+    assert_eq!(found, tested.map(|point| (*point).to_owned()).collect());
 }
 
 /// A worker dies at a point while orders are placed, cancelled and shipped; another one takes over.

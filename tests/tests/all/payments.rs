@@ -14,12 +14,18 @@ use kontor_tests::Database;
 use kontor_tests::examples::gbp;
 use sqlx::PgPool;
 
+mod apart;
+mod inbox;
 mod localstripe;
+mod outages;
+mod paid;
 mod resilient;
 mod server;
 mod simulator;
 mod statuses;
 mod webhooks;
+
+pub(crate) use inbox::POINTS;
 
 const KEY: &str = "sk_test_kontor";
 

@@ -7,9 +7,11 @@ use kontor_tests::children::{Helper, kontor};
 
 use crate::HELPER;
 
-const GOOD: [&str; 6] = [
+const GOOD: [&str; 8] = [
     "run",
     "--production",
+    "--stripe-key=sk_live_x",
+    "--stripe-url=http://127.0.0.1:9",
     "--behind-tls-proxy",
     "--trusted-proxies=127.0.0.1/32",
     "--listen=127.0.0.1:0",
@@ -36,6 +38,7 @@ async fn it_does_not_start_with_what_is_for_development() {
     assert_eq!(refused.code, Some(1));
     for about in [
         "--sample-data",
+        "KONTOR_STRIPE_KEY",
         "--behind-tls-proxy",
         "KONTOR_CORS_ORIGINS",
         "REDIS_URL",
