@@ -256,15 +256,14 @@ impl<E: Executor> Engine<E> {
         let engine = self.clone();
         if kind == Some(OperationType::Subscription) {
             let responses = self.schema.execute_stream(request, None);
-            return match self.introspection {
-                true => responses,
-                false => responses
-                    .map(move |mut response| {
-                        engine.hush(&mut response);
-                        response
-                    })
-                    .boxed(),
-            };
+            if self.introspection {
+                return responses;
+            }
+            let hushed = responses.map(move |mut response| {
+                engine.hush(&mut response);
+                response
+            });
+            return hushed.boxed();
         }
         stream::once(async move { engine.execute(request, limit).await }).boxed()
     }

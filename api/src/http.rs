@@ -310,9 +310,10 @@ fn accept<E: Executor>(
     let refused = |error: ServerError| {
         transport::count(None, Outcome::Refused);
         // What is no request is none in any media type.
-        match reply::code(&error) == Some(Code::BadRequest.as_str()) {
-            true => Problem::new(StatusCode::BAD_REQUEST, error),
-            false => Problem::document(error, media),
+        if reply::code(&error) == Some(Code::BadRequest.as_str()) {
+            Problem::new(StatusCode::BAD_REQUEST, error)
+        } else {
+            Problem::document(error, media)
         }
     };
     let Params { query, operation } = params;

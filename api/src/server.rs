@@ -152,10 +152,10 @@ fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
     if origins.is_empty() {
         return router;
     }
-    let anybody = origins.iter().any(|origin| origin == "*");
-    let allowed = match anybody {
-        true => AllowOrigin::any(),
-        false => AllowOrigin::list(origins),
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins)
     };
     router.layer(
         CorsLayer::new()

@@ -64,9 +64,10 @@ impl Choices {
 
     fn byte(&mut self) -> u8 {
         const TELLING: &[u8] = b"{}[]()\"\\:,!$@#&|=._-0e+ \n\t\0\x7f\x80\xff";
-        match self.one_in(2) {
-            true => TELLING[self.up_to(TELLING.len())],
-            false => self.up_to(256).try_into().unwrap(),
+        if self.one_in(2) {
+            TELLING[self.up_to(TELLING.len())]
+        } else {
+            self.up_to(256).try_into().unwrap()
         }
     }
 }
@@ -198,15 +199,16 @@ impl Documents {
             let needed = !argument.ty.node.nullable && argument.default_value.is_none();
             if needed || choices.one_in(3) {
                 let mut text = format!("{}: ", argument.name.node);
-                match argument.name.node == "first" && choices.one_in(2) {
-                    true => text.push_str("$first"),
-                    false => self.value(
+                if argument.name.node == "first" && choices.one_in(2) {
+                    text.push_str("$first");
+                } else {
+                    self.value(
                         &argument.ty.node,
                         argument.name.node.as_str(),
                         choices,
                         0,
                         &mut text,
-                    ),
+                    );
                 }
                 given.push(text);
             }
