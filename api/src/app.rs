@@ -1,5 +1,6 @@
 //! What one process needs to answer requests, put together once by the binary.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,4 +68,6 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The client's W3C `traceparent`, if it sent a well-formed one.
     pub traceparent: Option<String>,
+    /// Where it came from, as far as proxies that we trust can say; `None` without a network.
+    pub address: Option<IpAddr>,
 }

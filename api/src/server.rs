@@ -1,6 +1,7 @@
 //! The router, and serving it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use async_graphql::Executor;
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -18,13 +19,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{debug, error, warn};
 
 use crate::documents::Engine;
+use crate::edge::{Edge, Protection, compressed, hardened};
 use crate::guard::Limits;
+use crate::guard::cost::Costs;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
+use crate::persisted::Documents;
 use crate::transport::{Timing, Transport};
 use crate::{App, graphql, playground, reply, webhooks};
 
@@ -50,7 +54,9 @@ pub struct RouterOptions {
     pub limits: Limits,
     /// How long things may take.
     pub timing: Timing,
-    /// Origins whose pages may ask; none by default.
+    /// Who may come in, and how often.
+    pub protection: Protection,
+    /// Origins whose pages may ask; none by default, any with `*`.
     pub origins: Vec<HeaderValue>,
     /// Consumers that this process runs, by name: `/readyz` wants a worker at each.
     pub workers: Vec<String>,
@@ -73,6 +79,7 @@ impl Default for RouterOptions {
             sockets: TaskTracker::new(),
             limits: Limits::default(),
             timing: Timing::default(),
+            protection: Protection::default(),
             origins: Vec::new(),
             workers: Vec::new(),
             webhooks: WebhookVerifier::new(Vec::new()),
@@ -91,9 +98,22 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
     let mut router = Router::new()
         .route("/readyz", get(health::ready).with_state(health))
         .route("/healthz", get(health::alive));
+    let protection = options.protection;
     if options.endpoint {
+        let costs = (options.limits.complexity < u64::MAX).then(|| Costs::of(&graphql::sdl()));
+        let mut engine = Engine::new(graphql::schema(Arc::clone(&app)), options.limits);
+        if let Some(costs) = costs {
+            engine = engine.costing(costs);
+        }
+        if let Some(documents) = &protection.documents {
+            engine = engine.from_source(Documents::Trusted(Arc::clone(documents)));
+        }
+        if !protection.introspection {
+            engine = engine.silent();
+        }
         let transport = Transport {
-            engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
+            engine,
+            edge: Edge::new(&protection, &options.origins, Some(app.redis.clone())),
             tokens: app.tokens.clone(),
             clock: Arc::clone(&app.clock),
             ids: app.store.ids().clone(),
@@ -115,7 +135,7 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
             .route("/metrics", get(scrape).with_state(Metrics { app, handle }))
             .layer(metrics::layer());
     }
-    around(router, options.origins)
+    around(router, options.origins, protection.tls)
 }
 
 /// `/graphql` alone, over any schema.
@@ -126,14 +146,20 @@ pub fn endpoint<E: Executor>(transport: Transport<E>) -> Router {
 }
 
 /// What every route has round it.
-fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
-    let router = router.layer(CatchPanicLayer::custom(panicked));
+fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
+    let router = compressed(router.layer(CatchPanicLayer::custom(panicked)));
+    let router = hardened(router, tls);
     if origins.is_empty() {
         return router;
     }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins)
+    };
     router.layer(
         CorsLayer::new()
-            .allow_origin(origins)
+            .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers([
                 AUTHORIZATION,
@@ -141,7 +167,12 @@ fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
                 HeaderName::from_static("x-request-id"),
                 HeaderName::from_static("traceparent"),
             ])
-            .expose_headers([HeaderName::from_static("x-request-id")])
+            .expose_headers([
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static("ratelimit"),
+                HeaderName::from_static("ratelimit-policy"),
+                RETRY_AFTER,
+            ])
             .max_age(CORS_MAX_AGE),
     )
 }
@@ -181,7 +212,9 @@ pub async fn serve(
             debug!(%error, "TCP_NODELAY not set");
         }
     });
-    let server = axum::serve(listener, router)
+    // With the peer's address, for who counts by it.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();
     let all = async {

@@ -1,5 +1,6 @@
 //! What all three ways in share: the engine, who is asking, and how long things may take.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,16 @@ use tokio_util::task::TaskTracker;
 use crate::RequestInfo;
 use crate::auth::{TokenError, Tokens, Verified};
 use crate::documents::Engine;
+use crate::edge::Edge;
 use crate::reply::Outcome;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// For a body to come in.
+    pub body: Duration,
+    /// For a query or a mutation to be answered.
+    pub request: Duration,
     /// From the opening of a socket to `connection_init`.
     pub init: Duration,
     /// Of silence before a peer is asked whether it is there.
@@ -37,6 +43,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            body: Duration::from_secs(15),
+            request: Duration::from_secs(30),
             init: Duration::from_secs(10),
             ping: Duration::from_secs(25),
             dead: Duration::from_secs(60),
@@ -59,6 +67,8 @@ pub struct Transport<E> {
     pub ids: Ids,
     /// How long things may take.
     pub timing: Timing,
+    /// Who may come in, and how often.
+    pub edge: Edge,
     /// Ends sockets and streams.
     pub stop: CancellationToken,
     /// Sockets that are open.
@@ -73,7 +83,7 @@ impl<E> std::fmt::Debug for Transport<E> {
 
 impl<E: Executor> Transport<E> {
     /// Names the request, by the client's own name for it if that is harmless.
-    pub(crate) fn info(&self, headers: &HeaderMap) -> RequestInfo {
+    pub(crate) fn info(&self, headers: &HeaderMap, address: Option<IpAddr>) -> RequestInfo {
         let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
         let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
         RequestInfo {
@@ -81,6 +91,7 @@ impl<E: Executor> Transport<E> {
                 .filter(|id| is_harmless(id))
                 .map_or_else(|| self.ids.next().to_string(), ToOwned::to_owned),
             traceparent: traceparent.filter(|it| is_traceparent(it)).map(ToOwned::to_owned),
+            address,
         }
     }
 

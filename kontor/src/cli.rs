@@ -21,8 +21,10 @@ use crate::runtime::Runtime;
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
 
+mod edge;
 mod payments;
 
+pub use edge::EdgeOptions;
 pub use payments::PaymentOptions;
 
 /// Does what was typed: the program's name, then its arguments.
@@ -158,6 +160,9 @@ pub struct RunOptions {
     pub unpaid_orders: bool,
     #[command(flatten)]
     notifications: NotificationsOptions,
+    /// How the endpoint is protected.
+    #[command(flatten)]
+    pub edge: EdgeOptions,
 }
 
 /// How to run the payment simulator.

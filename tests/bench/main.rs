@@ -5,6 +5,7 @@
 //! measured. A target that is missed is said, and is no failure; what cannot be measured is one.
 
 mod append;
+mod guards;
 mod history;
 mod http;
 mod import;
@@ -17,6 +18,7 @@ mod report;
 mod server;
 mod shop;
 mod socket;
+mod sockets;
 mod subscribers;
 
 use std::path::PathBuf;
@@ -35,7 +37,7 @@ use crate::report::Measure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 9] = [
     "append",
     "accepted",
     "hot",
@@ -43,24 +45,25 @@ const PARTS: [&str; 7] = [
     "replay",
     "product",
     "subscribers",
+    "guards",
+    "sockets",
 ];
-/// Files open at once: two thousand sockets, and what else there is.
-const FILES: u64 = 8_192;
+/// Files open at once: ten thousand sockets, and what else there is.
+const FILES: u64 = 16_384;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
-        Some("plain-axum") => plain_axum(),
+        Some("plain-axum") => serving(product::plain()),
+        Some("unguarded") => serving(guards::unguarded()),
         _ => bench(&arguments),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
-fn plain_axum() -> Result<()> {
-    Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(product::plain())
+/// A server to be measured, until it is killed.
+fn serving(server: impl Future<Output = Result<()>>) -> Result<()> {
+    Builder::new_multi_thread().enable_all().build()?.block_on(server)
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
@@ -130,6 +133,8 @@ fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure
             ("hot", _) => vec![orders::hot(admin).await?],
             ("replay", _) => vec![replay::replay(admin).await?],
             ("product", _) => vec![product::product(admin).await?],
+            ("guards", _) => guards::guards(admin).await?,
+            ("sockets", _) => sockets::sockets(admin).await?,
             ("import", Some(file)) => vec![import::import(admin, &file).await?],
             _ => subscribers::subscribers(admin).await?,
         })

@@ -27,11 +27,29 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `kontor run` on a database, with its sample data, ready.
+    /// `kontor run` on a database, with its sample data, ready. Nobody counts what it is asked: a bench asks more than anybody.
     pub(crate) async fn kontor(database_url: &str) -> Result<Self> {
+        Self::run(
+            database_url,
+            &["run", "--sample-data", "--unpaid-orders"],
+            &[
+                ("KONTOR_RATE_LIMIT", "off"),
+                ("KONTOR_MAX_SOCKETS_PER_ADDRESS", "20000"),
+            ],
+        )
+        .await
+    }
+
+    /// A process of the same shop that only answers, with these variables in its environment.
+    pub(crate) async fn answering(database_url: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        Self::run(database_url, &["run", "--api", "--unpaid-orders"], variables).await
+    }
+
+    async fn run(database_url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(kontor()?);
         command
-            .args(["run", "--sample-data", "--unpaid-orders"])
+            .args(arguments)
+            .envs(variables.iter().copied())
             .env("DATABASE_URL", database_url)
             .env("KONTOR_LISTEN", "127.0.0.1:0")
             .env("KONTOR_LOG", "warn");

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontor::commands::run;
-use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
+use kontor_api::{App, Passwords, Protection, RouterOptions, metrics, router, serve};
 use kontor_domain::{Role, UserId};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -49,6 +49,8 @@ pub struct Door {
     pub workers: Vec<String>,
     /// Whether orders without a payment method are taken. Ours are: most tests are not about money.
     pub unpaid_orders: bool,
+    /// Who may come in, and how often. Anybody, as often as they like.
+    pub protection: Protection,
 }
 
 impl Default for Door {
@@ -58,6 +60,7 @@ impl Default for Door {
             playground: None,
             workers: Vec::new(),
             unpaid_orders: true,
+            protection: Protection::default(),
         }
     }
 }
@@ -104,6 +107,7 @@ impl ApiShop {
             stop: stop.clone(),
             sockets: sockets.clone(),
             workers: door.workers,
+            protection: door.protection,
             ..RouterOptions::default()
         };
         let served = tokio::spawn(serve(

@@ -55,6 +55,24 @@ impl Helper {
         Self::start(command)
     }
 
+    /// The same, with `variables` in the environment, and what it logs in a file.
+    #[must_use]
+    pub fn kontor_logging(
+        program: &str,
+        shop: &Shop,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        log: std::fs::File,
+    ) -> Self {
+        let mut command = command(program, shop);
+        command
+            .arg("kontor")
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stderr(log);
+        Self::start(command)
+    }
+
     /// [`Helper::kontor`], with `variables` in the environment.
     #[must_use]
     pub fn kontor_with(program: &str, shop: &Shop, arguments: &[&str], variables: &[(&str, &str)]) -> Self {

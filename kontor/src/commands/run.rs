@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
 use kontor_eventstore::SystemClock;
@@ -33,7 +33,19 @@ use crate::terminal::say;
 /// # Errors
 /// A sentence that says what is in the way and what to do.
 pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) -> Result<ExitCode> {
-    // First of all, so that a busy port is told before anything is started.
+    if options.edge.production {
+        let objections = options.edge.objections(place, payments, samples(place, &options));
+        if !objections.is_empty() {
+            bail!(
+                "this is not fit for production:\n  - {}",
+                objections.join("\n  - ")
+            );
+        }
+    }
+    // What is written wrongly is told before anything is started.
+    options.edge.protection()?;
+    options.edge.origins()?;
+    // And so is a busy port.
     let listener = listen(options.listen, "KONTOR_LISTEN").await?;
     let gateway = payments.config(Some(&url_of(listener.local_addr()?)))?;
     let post = options.notifications(place).open()?;
@@ -62,10 +74,18 @@ pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) 
     served.map(|()| ExitCode::SUCCESS)
 }
 
+/// Whether the sample data is wanted.
+fn samples(place: &Place, options: &RunOptions) -> bool {
+    options.sample_data || place.database_url.is_none()
+}
+
 async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpListener) -> Result<()> {
     let Said { place, options, .. } = said;
     let passwords = Passwords::new();
-    let samples = options.sample_data || place.database_url.is_none();
+    let samples = samples(place, options);
+    if options.edge.production {
+        seed::must_be_gone(runtime, &passwords).await?;
+    }
     if samples && !options.worker {
         seed::seed(runtime, &passwords)
             .await
@@ -99,10 +119,13 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
             metrics: Some(metrics::install()),
             stop: runtime.stop.clone(),
             sockets: sockets.clone(),
+            limits: options.edge.limits(),
+            timing: options.edge.timing(),
+            protection: options.edge.protection()?,
+            origins: options.edge.origins()?,
             workers,
             webhooks,
             simulator,
-            ..RouterOptions::default()
         },
     );
     announce(address, said, samples);
