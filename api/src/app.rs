@@ -7,11 +7,11 @@ use std::time::Duration;
 use kontor_eventstore::{Clock, Progress, Store};
 use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
-use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
 use kontor_projections::offers::Offers;
 use kontor_projections::orders::Orders;
 use kontor_projections::products::Products;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 
@@ -30,8 +30,8 @@ pub struct App {
     pub store: Store,
     /// How far the views have come.
     pub progress: Arc<Progress>,
-    /// Product cards: Redis first, Postgres behind.
-    pub cards: ProductCards,
+    /// Product cards: in memory, Redis behind, Postgres behind that.
+    pub shelf: Shelf,
     /// What products are sold as, for placing orders.
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
@@ -58,6 +58,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// How long a query waits for the position it asked for.
     pub patience: Duration,
+    /// Whether orders without a means of payment are taken, as on account, although they cost something.
+    pub unpaid_orders: bool,
     /// For the readiness check; the read models bring their own.
     pub redis: Redis,
 }
@@ -75,7 +77,7 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The client's W3C `traceparent`, if it sent a well-formed one.
     pub traceparent: Option<String>,
-    /// Where it comes from: the other end of the connection.
+    /// Where it came from, as far as proxies that we trust can say; `None` without a network.
     pub address: Option<IpAddr>,
     /// What the client calls itself. Personal data, in a way: not for logs.
     pub user_agent: Option<String>,

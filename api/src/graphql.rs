@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_graphql::{ID, MergedObject, MergedSubscription, Schema, SchemaBuilder};
 
 use crate::app::App;
+use crate::timed::Timed;
 
 mod access;
 mod command;
@@ -31,18 +32,25 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query but `log` and `paymentGateway` takes `atLeast`, the `position` that a mutation answered with, and then answers with
-/// nothing older than that.
+/// Milliseconds that a root field may take: what is looked up, what is added up, and what is changed (some hash a password
+/// first, and those wait for one another).
+const LOOK: u64 = 8_000;
+const REPORT: u64 = 15_000;
+const CHANGE: u64 = 20_000;
+
+/// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
+/// answered with, and then answers with nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
-    products::ProductQueries,
-    orders::OrderQueries,
-    users::UserQueries,
-    users::SessionQueries,
-    sales::SalesQueries,
-    operations::OperationQueries,
-    payment_gateway::PaymentGatewayQuery,
-    node::NodeQueries,
+    Timed<products::ProductQueries, LOOK>,
+    Timed<orders::OrderQueries, LOOK>,
+    Timed<orders::WaitingOrderQueries, LOOK>,
+    Timed<users::UserQueries, LOOK>,
+    Timed<users::SessionQueries, LOOK>,
+    Timed<sales::SalesQueries, REPORT>,
+    Timed<operations::OperationQueries, LOOK>,
+    Timed<payment_gateway::PaymentGatewayQuery, LOOK>,
+    Timed<node::NodeQueries, LOOK>,
 );
 
 /// What can be done. Every mutation takes one `input` and answers with its own payload: what was changed, the `position` in the
@@ -52,14 +60,16 @@ pub struct Query(
 /// that is good once needs no key.)
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
-    users::AccountMutations,
-    users::LogInMutation,
-    users::SessionMutations,
-    users::RecoveryMutations,
-    users::UserMutations,
-    products::ProductMutations,
-    orders::PlaceOrderMutation,
-    orders::OrderMutations,
+    Timed<users::AccountMutations, CHANGE>,
+    Timed<users::LogInMutation, CHANGE>,
+    Timed<users::SessionMutations, CHANGE>,
+    Timed<users::RecoveryMutations, CHANGE>,
+    Timed<users::UserMutations, CHANGE>,
+    Timed<users::PaymentMethodMutations, CHANGE>,
+    Timed<products::ProductMutations, CHANGE>,
+    Timed<orders::PlaceOrderMutation, CHANGE>,
+    Timed<orders::OrderMutations, CHANGE>,
+    Timed<orders::PaymentMutations, CHANGE>,
 );
 
 /// What can be followed, over WebSocket (graphql-transport-ws) or Server-Sent Events. Each update carries a `cursor`; a client

@@ -78,6 +78,14 @@ fn describe() {
         "GraphQL operations, by kind and how they went"
     );
     describe_counter!(
+        "kontor_requests_rate_limited_total",
+        "Requests that were refused because somebody asks too often"
+    );
+    describe_counter!(
+        "kontor_requests_shed_total",
+        "Requests that were turned away because too many were under way"
+    );
+    describe_counter!(
         "kontor_commands_total",
         "Commands, by aggregate and how they went"
     );

@@ -13,8 +13,8 @@ use crate::reply::{self, Code};
 /// A request, borrowing its document from where it was read.
 #[derive(Debug)]
 pub struct Params<'a> {
-    /// The document.
-    pub query: Cow<'a, str>,
+    /// The document, unless the extensions name it.
+    pub query: Option<Cow<'a, str>>,
     /// The rest.
     pub operation: Operation,
 }
@@ -57,7 +57,7 @@ impl<'a> Params<'a> {
             }
         })?;
         Ok(Self {
-            query: json.query.ok_or_else(no_query)?,
+            query: json.query,
             operation: Operation {
                 name: json.operation_name,
                 variables: json.variables,
@@ -71,12 +71,12 @@ impl Params<'static> {
     /// Reads a URL's query string, in which `variables` and `extensions` are JSON.
     ///
     /// # Errors
-    /// When a parameter is there twice or malformed, or the document is missing.
+    /// When a parameter is there twice or malformed.
     pub fn from_uri(uri: &axum::http::Uri) -> Result<Self, ServerError> {
         let axum::extract::Query(url) = axum::extract::Query::<Url>::try_from_uri(uri)
             .map_err(|error| bad(format!("the URL's parameters are not a GraphQL request: {error}")))?;
         Ok(Self {
-            query: Cow::Owned(url.query.ok_or_else(no_query)?),
+            query: url.query.map(Cow::Owned),
             operation: Operation {
                 name: url.operation_name.filter(|name| !name.is_empty()),
                 variables: json("variables", url.variables.as_deref())?,
@@ -92,10 +92,6 @@ fn json<T: Default + DeserializeOwned>(name: &str, text: Option<&str>) -> Result
         Some(text) => serde_json::from_str(text)
             .map_err(|error| bad(format!("the parameter `{name}` is not a JSON object: {error}"))),
     }
-}
-
-fn no_query() -> ServerError {
-    bad("the parameter `query` is missing")
 }
 
 fn bad(message: impl Into<String>) -> ServerError {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_graphql::Executor;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -19,15 +19,18 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{debug, error, warn};
 
 use crate::auth::keys::KNOWN_BEFORE;
 use crate::documents::Engine;
+use crate::edge::{Edge, Protection, compressed, hardened};
 use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
 use crate::guard::Limits;
+use crate::guard::cost::Costs;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
+use crate::persisted::Documents;
 use crate::transport::{Timing, Transport};
 use crate::{App, Tokens, graphql, playground, reply, webhooks};
 
@@ -53,7 +56,9 @@ pub struct RouterOptions {
     pub limits: Limits,
     /// How long things may take.
     pub timing: Timing,
-    /// Origins whose pages may ask; none by default.
+    /// Who may come in, and how often.
+    pub protection: Protection,
+    /// Origins whose pages may ask; none by default, any with `*`.
     pub origins: Vec<HeaderValue>,
     /// Consumers that this process runs, by name: `/readyz` wants a worker at each.
     pub workers: Vec<String>,
@@ -76,6 +81,7 @@ impl Default for RouterOptions {
             sockets: TaskTracker::new(),
             limits: Limits::default(),
             timing: Timing::default(),
+            protection: Protection::default(),
             origins: Vec::new(),
             workers: Vec::new(),
             webhooks: WebhookVerifier::new(Vec::new()),
@@ -94,9 +100,22 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
     let mut router = Router::new()
         .route("/readyz", get(health::ready).with_state(health))
         .route("/healthz", get(health::alive));
+    let protection = options.protection;
     if options.endpoint {
+        let costs = (options.limits.complexity < u64::MAX).then(|| Costs::of(&graphql::sdl()));
+        let mut engine = Engine::new(graphql::schema(Arc::clone(&app)), options.limits);
+        if let Some(costs) = costs {
+            engine = engine.costing(costs);
+        }
+        if let Some(documents) = &protection.documents {
+            engine = engine.from_source(Documents::Trusted(Arc::clone(documents)));
+        }
+        if !protection.introspection {
+            engine = engine.silent();
+        }
         let transport = Transport {
-            engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
+            engine,
+            edge: Edge::new(&protection, &options.origins, Some(app.redis.clone())),
             gate: Gate {
                 tokens: app.tokens.clone(),
                 standing: app.standing.clone(),
@@ -126,7 +145,7 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
             .route("/metrics", get(scrape).with_state(Metrics { app, handle }))
             .layer(metrics::layer());
     }
-    around(router, options.origins)
+    around(router, options.origins, protection.tls)
 }
 
 /// `/graphql` alone, over any schema.
@@ -137,14 +156,20 @@ pub fn endpoint<E: Executor>(transport: Transport<E>) -> Router {
 }
 
 /// What every route has round it.
-fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
-    let router = router.layer(CatchPanicLayer::custom(panicked));
+fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
+    let router = compressed(router.layer(CatchPanicLayer::custom(panicked)));
+    let router = hardened(router, tls);
     if origins.is_empty() {
         return router;
     }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins)
+    };
     router.layer(
         CorsLayer::new()
-            .allow_origin(origins)
+            .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers([
                 AUTHORIZATION,
@@ -152,7 +177,13 @@ fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
                 HeaderName::from_static("x-request-id"),
                 HeaderName::from_static("traceparent"),
             ])
-            .expose_headers([HeaderName::from_static("x-request-id"), ACCESS_TOKEN])
+            .expose_headers([
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static("ratelimit"),
+                HeaderName::from_static("ratelimit-policy"),
+                RETRY_AFTER,
+                ACCESS_TOKEN,
+            ])
             // For the session's cookie. The origins are named one by one.
             .allow_credentials(true)
             .max_age(CORS_MAX_AGE),
@@ -201,12 +232,11 @@ pub async fn serve(
             debug!(%error, "TCP_NODELAY not set");
         }
     });
-    let server = axum::serve(
-        listener,
-        router.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown(stop.clone().cancelled_owned())
-    .into_future();
+    // With the peer's address, for who counts by it.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
     let all = async {
         server.await?;
         sockets.close();

@@ -6,6 +6,7 @@ mod protocol;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Response as GraphqlResponse, ServerError};
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -19,9 +20,11 @@ use self::protocol::{FromClient, close};
 use crate::RequestInfo;
 use crate::auth::{TokenError, Verified};
 use crate::documents;
+use crate::edge::SocketPlace;
 use crate::http::Problem;
 use crate::metrics::OpenSocket;
 use crate::params::Params;
+use crate::rates::Verdict;
 use crate::reply::{self, Code, Outcome};
 use crate::transport::Transport;
 
@@ -48,6 +51,7 @@ pub(crate) fn open<E: Executor>(
     upgrade: WebSocketUpgrade,
     viewer: Option<Verified>,
     info: RequestInfo,
+    place: SocketPlace,
 ) -> Result<Response, Problem> {
     if !upgrade.requested_protocols().any(|name| name == protocol::NAME) {
         return Err(Problem::bad(format!(
@@ -64,7 +68,7 @@ pub(crate) fn open<E: Executor>(
         .max_message_size(transport.engine.limits().body_bytes)
         .max_frame_size(transport.engine.limits().body_bytes)
         .on_upgrade(move |socket| {
-            let session = Session::new(transport, socket, viewer, info);
+            let session = Session::new(transport, socket, viewer, info, place);
             tracker.track_future(session.run())
         }))
 }
@@ -86,6 +90,7 @@ struct Session<E> {
     /// Since then the client was asked whether it is there.
     asked: bool,
     _counted: OpenSocket,
+    _place: SocketPlace,
 }
 
 impl<E: Executor> Session<E> {
@@ -94,6 +99,7 @@ impl<E: Executor> Session<E> {
         socket: WebSocket,
         viewer: Option<Verified>,
         info: RequestInfo,
+        place: SocketPlace,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -108,6 +114,7 @@ impl<E: Executor> Session<E> {
             heard: now,
             asked: false,
             _counted: OpenSocket::new(),
+            _place: place,
         }
     }
 
@@ -278,25 +285,53 @@ impl<E: Executor> Session<E> {
             let message = format!("too many operations on one socket: at most {limit} allowed");
             return self.refuse(id, reply::error(Code::LimitExceeded, message)).await;
         }
-        let prepared = match self.transport.engine.prepare(&params.query) {
-            Ok(prepared) => prepared,
+        match self.begin(id, params).await {
+            Ok(running) => {
+                self.operations.insert(running);
+                Ok(())
+            }
             Err(error) => {
                 crate::transport::count(None, Outcome::Refused);
-                return self.refuse(id, error).await;
+                self.refuse(id, error).await
             }
-        };
+        }
+    }
+
+    /// As over HTTP: what may be executed, what it costs, and whether there is room for it.
+    async fn begin(&mut self, id: &str, params: Params<'_>) -> Result<Running, ServerError> {
+        let Params { query, operation } = params;
+        let (engine, edge) = (&self.transport.engine, &self.transport.edge);
+        let user = self.viewer.as_ref().map(|verified| verified.viewer.user_id);
+        let found = engine.find(query, &operation.extensions);
+        let found = found.and_then(|prepared| Ok((engine.cost(&prepared, &operation)?, prepared)));
+        let cost = found.as_ref().ok().and_then(|(cost, _)| *cost);
+        let verdict = edge
+            .ask(self.info.address, user, cost.map_or(1, |cost| cost.requested))
+            .await;
+        if let Some(wait) = verdict.and_then(|verdict| verdict.retry_after) {
+            return Err(crate::edge::rate_limited(Verdict::seconds(wait)));
+        }
+        let (_, prepared) = found?;
+        let kind = prepared.kind(operation.name.as_deref());
+        let streams = kind == Some(OperationType::Subscription);
         let info = RequestInfo {
             request_id: self.transport.ids.next().to_string(),
             sets_cookies: false,
             ..self.info.clone()
         };
-        let kind = prepared.kind(params.operation.name.as_deref());
-        let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());
         let trace = info.request_id.clone();
-        let request = documents::request(&prepared, params.operation, viewer, info);
-        let responses = self.transport.engine.stream(request);
-        self.operations.insert(Running::new(id, kind, &trace, responses));
-        Ok(())
+        let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());
+        let request = documents::request(&prepared, operation, viewer, info);
+        let mut running = Running::new(
+            id,
+            kind,
+            &trace,
+            engine.stream(request, kind, self.transport.timing.request),
+        );
+        if !streams {
+            running.holds(edge.place()?, cost);
+        }
+        Ok(running)
     }
 
     async fn respond(&mut self, id: &str, response: Option<(GraphqlResponse, Outcome)>) -> Result<(), End> {

@@ -33,7 +33,8 @@ pub(crate) fn answer<E: Executor>(
     media: Media,
 ) -> Response {
     let kind = operation.kind;
-    let mut responses = transport.engine.stream(operation.request).fuse();
+    let limit = transport.timing.request;
+    let mut responses = transport.engine.stream(operation.request, kind, limit).fuse();
     // async-graphql validates when it is first polled, and answers then if the document does not fit.
     let mut first = responses.next().now_or_never().flatten();
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);

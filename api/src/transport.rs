@@ -1,12 +1,10 @@
 //! What all three ways in share: the engine, who is asking, and how long things may take.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Response};
-use axum::extract::ConnectInfo;
-use axum::http::Extensions;
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use kontor_eventstore::Ids;
@@ -17,12 +15,17 @@ use tokio_util::task::TaskTracker;
 use crate::RequestInfo;
 use crate::auth::Verified;
 use crate::documents::Engine;
+use crate::edge::Edge;
 use crate::gate::Gate;
 use crate::reply::Outcome;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// For a body to come in.
+    pub body: Duration,
+    /// For a query or a mutation to be answered.
+    pub request: Duration,
     /// From the opening of a socket to `connection_init`.
     pub init: Duration,
     /// Of silence before a peer is asked whether it is there.
@@ -40,6 +43,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            body: Duration::from_secs(15),
+            request: Duration::from_secs(30),
             init: Duration::from_secs(10),
             ping: Duration::from_secs(25),
             dead: Duration::from_secs(60),
@@ -60,6 +65,8 @@ pub struct Transport<E> {
     pub ids: Ids,
     /// How long things may take.
     pub timing: Timing,
+    /// Who may come in, and how often.
+    pub edge: Edge,
     /// Ends sockets and streams.
     pub stop: CancellationToken,
     /// Sockets that are open.
@@ -74,7 +81,7 @@ impl<E> std::fmt::Debug for Transport<E> {
 
 impl<E: Executor> Transport<E> {
     /// Names the request, by the client's own name for it if that is harmless.
-    pub(crate) fn info(&self, headers: &HeaderMap, extensions: &Extensions) -> RequestInfo {
+    pub(crate) fn info(&self, headers: &HeaderMap, address: Option<IpAddr>) -> RequestInfo {
         let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
         let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
         RequestInfo {
@@ -82,7 +89,7 @@ impl<E: Executor> Transport<E> {
                 .filter(|id| is_harmless(id))
                 .map_or_else(|| self.ids.next().to_string(), ToOwned::to_owned),
             traceparent: traceparent.filter(|it| is_traceparent(it)).map(ToOwned::to_owned),
-            address: address(extensions),
+            address,
             user_agent: headers
                 .get(USER_AGENT)
                 .and_then(|value| value.to_str().ok())
@@ -103,14 +110,6 @@ impl<E: Executor> Transport<E> {
             .unwrap_or(Duration::ZERO);
         Instant::now() + left
     }
-}
-
-/// Where a request comes from: the other end of the connection. What a proxy says of whom it speaks for belongs here, once there
-/// are proxies to be believed.
-fn address(extensions: &Extensions) -> Option<IpAddr> {
-    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-    // One address, whichever way the socket was opened.
-    Some(peer.ip().to_canonical())
 }
 
 /// Counts an operation.

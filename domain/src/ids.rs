@@ -111,6 +111,11 @@ id!(
     SessionId,
     "ses_"
 );
+id!(
+    /// Names a means of payment that a user keeps: `pay_01J...`.
+    PaymentMethodId,
+    "pay_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -243,6 +243,10 @@ text!(
     /// A postal code, in whatever form its country uses.
     PostalCode, "postal code", 1..=20, one_line
 );
+text!(
+    /// What somebody calls a means of payment of theirs, to know it again.
+    PaymentMethodLabel, "label", 1..=60, one_line
+);
 
 debug_as_text!(
     Email,
@@ -256,7 +260,8 @@ debug_as_text!(
     TrackingNumber,
     Carrier,
     AddressLine,
-    PostalCode
+    PostalCode,
+    PaymentMethodLabel
 );
 
 impl fmt::Debug for PasswordHash {

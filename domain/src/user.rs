@@ -2,200 +2,32 @@
 
 use std::collections::BTreeSet;
 
+use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
-use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{ClaimChange, ClaimKind};
 use crate::entity::{Entity, Schema};
-use crate::ids::UserId;
+use crate::ids::{PaymentMethodId, UserId};
+use crate::payment::PaymentMethodToken;
 use crate::personal::Personal;
-use crate::text::{Email, PasswordHash, PersonName, Phone, Reason};
+use crate::text::{Email, PasswordHash, PersonName, Phone};
 
 mod channels;
+mod commands;
+mod events;
+mod payment_methods;
 mod role;
 
 pub use channels::Channels;
+pub use commands::{UserCommand, UserError};
+pub use events::UserEvent;
+pub use payment_methods::{MAX_PAYMENT_METHODS, SavedPaymentMethod};
 pub use role::Role;
 
-/// What may be asked of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserCommand {
-    /// Opens the account, as a customer.
-    Register {
-        /// Must be free, without regard to case.
-        email: Personal<Email>,
-        /// What to call them.
-        name: Personal<PersonName>,
-        /// Where to call them.
-        phone: Option<Personal<Phone>>,
-        /// Without one nobody can log in until a password is set: imported customers begin so.
-        password_hash: Option<PasswordHash>,
-    },
-    /// Replaces name and phone; no phone removes it.
-    ChangeProfile {
-        /// The new name.
-        name: Personal<PersonName>,
-        /// The new phone number, or none.
-        phone: Option<Personal<Phone>>,
-    },
-    /// Moves the account to another e-mail address.
-    ChangeEmail {
-        /// Must be free, without regard to case.
-        email: Personal<Email>,
-    },
-    /// The account's owner has shown that they read mail sent to this address.
-    VerifyEmail {
-        /// Which.
-        email: Personal<Email>,
-    },
-    /// Chooses how to be told what happens. Before that: by e-mail, not by SMS.
-    ChooseChannels {
-        /// By e-mail.
-        email: bool,
-        /// By SMS, if there is a phone number.
-        sms: bool,
-    },
-    /// Sets the password. Whether the old one was right is checked before.
-    ChangePassword {
-        /// The new hash.
-        password_hash: PasswordHash,
-    },
-    /// Gives a role.
-    GrantRole {
-        /// The role.
-        role: Role,
-    },
-    /// Takes a role. [`Role::Customer`] stays.
-    RevokeRole {
-        /// The role.
-        role: Role,
-    },
-    /// Closes the account; it keeps its e-mail address, and can be opened again.
-    Deactivate {
-        /// Why.
-        reason: Reason,
-    },
-    /// Opens a closed account again.
-    Reactivate,
-}
+use payment_methods::PaymentMethods;
 
-/// What happened to a user.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum UserEvent {
-    /// The account was opened.
-    Registered {
-        /// As typed.
-        email: Personal<Email>,
-        /// What to call them.
-        name: Personal<PersonName>,
-        /// Where to call them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        phone: Option<Personal<Phone>>,
-        /// Absent: nobody can log in yet.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        password_hash: Option<PasswordHash>,
-        /// What the account may do from now on.
-        roles: Vec<Role>,
-    },
-    /// Name and phone are now these.
-    ProfileChanged {
-        /// The name.
-        name: Personal<PersonName>,
-        /// The phone number; absent: none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        phone: Option<Personal<Phone>>,
-    },
-    /// The account moved to another e-mail address.
-    EmailChanged {
-        /// The new one.
-        email: Personal<Email>,
-        /// The one before.
-        previous: Personal<Email>,
-    },
-    /// The e-mail address of this moment is the owner's.
-    EmailVerified {},
-    /// The customer wants to be told on these channels, and no other.
-    ChannelsChosen {
-        /// By e-mail.
-        email: bool,
-        /// By SMS.
-        sms: bool,
-    },
-    /// The password is now another one.
-    PasswordChanged {
-        /// The new hash.
-        password_hash: PasswordHash,
-    },
-    /// A role was given.
-    RoleGranted {
-        /// The role.
-        role: Role,
-    },
-    /// A role was taken.
-    RoleRevoked {
-        /// The role.
-        role: Role,
-    },
-    /// The account was closed.
-    Deactivated {
-        /// Why.
-        reason: Reason,
-    },
-    /// The account was opened again.
-    Reactivated {},
-}
-
-impl UserEvent {
-    /// The variant's name, as stored.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Registered { .. } => "Registered",
-            Self::ProfileChanged { .. } => "ProfileChanged",
-            Self::EmailChanged { .. } => "EmailChanged",
-            Self::EmailVerified {} => "EmailVerified",
-            Self::ChannelsChosen { .. } => "ChannelsChosen",
-            Self::PasswordChanged { .. } => "PasswordChanged",
-            Self::RoleGranted { .. } => "RoleGranted",
-            Self::RoleRevoked { .. } => "RoleRevoked",
-            Self::Deactivated { .. } => "Deactivated",
-            Self::Reactivated {} => "Reactivated",
-        }
-    }
-}
-
-impl DomainEvent for UserEvent {
-    fn event_type(&self) -> String {
-        self.name().to_owned()
-    }
-
-    fn event_version(&self) -> String {
-        "1".to_owned()
-    }
-}
-
-/// Why a user command was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UserError {
-    /// Nobody registered under this id.
-    #[error("there is no such user")]
-    NotFound,
-    /// The id is taken by an account.
-    #[error("the user is already registered")]
-    AlreadyRegistered,
-    /// A closed account takes no changes until it is opened again.
-    #[error("the account is deactivated")]
-    Deactivated,
-    /// The account has moved to another address since.
-    #[error("the account has another e-mail address")]
-    AnotherEmail,
-    /// Every account is a customer's.
-    #[error("the customer role cannot be revoked")]
-    CustomerRoleStays,
-}
-
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -214,6 +46,7 @@ struct Account {
     password_hash: Option<PasswordHash>,
     roles: BTreeSet<Role>,
     active: bool,
+    payment_methods: PaymentMethods,
 }
 
 impl User {
@@ -275,6 +108,20 @@ impl User {
         self.account.as_ref()?.password_hash.as_ref()
     }
 
+    /// The means of payment that are kept, in the order in which they were saved; none if there is no account.
+    pub fn payment_methods(&self) -> impl Iterator<Item = &SavedPaymentMethod> {
+        self.account
+            .iter()
+            .flat_map(|account| account.payment_methods.iter())
+    }
+
+    /// What the gateway calls one of them.
+    #[must_use]
+    pub fn payment_token(&self, id: PaymentMethodId) -> Option<&PaymentMethodToken> {
+        let kept = self.payment_methods().find(|method| method.id == id);
+        kept.map(|method| &method.token)
+    }
+
     fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, UserError> {
         match (&self.account, command) {
             (Some(account), command) => account.decide(command),
@@ -331,6 +178,10 @@ impl Account {
                 .roles
                 .contains(&role)
                 .then_some(UserEvent::RoleRevoked { role }),
+            UserCommand::SavePaymentMethod { id, token, label } => self
+                .payment_methods
+                .save(SavedPaymentMethod { id, token, label })?,
+            UserCommand::RemovePaymentMethod { id } => Some(self.payment_methods.remove(id)?),
         };
         Ok(event.into_iter().collect())
     }
@@ -360,6 +211,11 @@ impl Account {
             }
             UserEvent::Deactivated { .. } => self.active = false,
             UserEvent::Reactivated {} => self.active = true,
+            UserEvent::PaymentMethodSaved { id, token, label } => {
+                self.payment_methods
+                    .saved(SavedPaymentMethod { id, token, label });
+            }
+            UserEvent::PaymentMethodRemoved { id } => self.payment_methods.removed(id),
         }
     }
 }
@@ -405,6 +261,7 @@ impl Aggregate for User {
                     password_hash,
                     roles: roles.into_iter().collect(),
                     active: true,
+                    payment_methods: PaymentMethods::default(),
                 });
             }
             (None, _) => {} // No such stream can be written: `decide` refuses everything before `Register`.

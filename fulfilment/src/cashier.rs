@@ -171,7 +171,9 @@ impl Cashier<'_> {
         let pool = self.worker.store().pool();
         let pay_within = self.desk.terms().pay_within;
         crash::point("cashier.settle");
-        match diary::settle(pool, lease, waits, &notes, pay_within).await {
+        let settled = diary::settle(pool, lease, waits, &notes, pay_within).await;
+        crash::point("cashier.settled");
+        match settled {
             Ok(ours) => ours || Self::lost(lease),
             Err(error) => {
                 // It will be asked again, and answered as before.
@@ -195,7 +197,10 @@ impl Cashier<'_> {
             };
             let rejections = expired.into_iter().map(|(order_id, cause)| async move {
                 let context = attend::caused(&self.desk, format!("{}/expire", cause.event), &cause);
-                match self.desk.tell(order_id, OrderCommand::Expire, context).await {
+                crash::point("cashier.expire");
+                let told = self.desk.tell(order_id, OrderCommand::Expire, context).await;
+                crash::point("cashier.expired");
+                match told {
                     // Paid or cancelled at the last moment: its row is on its way out.
                     Ok(_) | Err(DeskError::Refused(_)) => {}
                     Err(error) => warn!(order.id = %order_id, %error, "not rejected yet"),

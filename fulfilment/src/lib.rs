@@ -9,6 +9,7 @@ pub mod cashier;
 pub mod notifications;
 pub mod order_process;
 pub mod payments;
+pub mod waiting;
 pub mod webhook_inbox;
 
 mod pending;

@@ -23,8 +23,10 @@ use crate::runtime::Runtime;
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
 
+mod edge;
 mod payments;
 
+pub use edge::EdgeOptions;
 pub use payments::PaymentOptions;
 
 /// Does what was typed: the program's name, then its arguments.
@@ -137,6 +139,10 @@ enum Command {
 
 /// How to run the shop.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 pub struct RunOptions {
     /// Where to listen.
     #[arg(long, env = "KONTOR_LISTEN", default_value = "127.0.0.1:4000")]
@@ -154,10 +160,16 @@ pub struct RunOptions {
     /// Folder of the built playground.
     #[arg(long, env = "KONTOR_PLAYGROUND", default_value = "playground/dist")]
     pub playground: PathBuf,
+    /// Take orders without a payment method too, as on account: they are confirmed once their stock is reserved.
+    #[arg(long, env = "KONTOR_UNPAID_ORDERS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub unpaid_orders: bool,
     #[command(flatten)]
     accounts: AccountOptions,
     #[command(flatten)]
     notifications: NotificationsOptions,
+    /// How the endpoint is protected.
+    #[command(flatten)]
+    pub edge: EdgeOptions,
 }
 
 /// How people stay logged in.

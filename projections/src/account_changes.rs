@@ -136,6 +136,8 @@ fn changes_rights(event: &UserEvent) -> bool {
         | UserEvent::ProfileChanged { .. }
         | UserEvent::EmailChanged { .. }
         | UserEvent::EmailVerified {}
-        | UserEvent::ChannelsChosen { .. } => false,
+        | UserEvent::ChannelsChosen { .. }
+        | UserEvent::PaymentMethodSaved { .. }
+        | UserEvent::PaymentMethodRemoved { .. } => false,
     }
 }

@@ -102,6 +102,12 @@ impl Redis {
         format!("{}{name}", self.prefix)
     }
 
+    /// The connection, for who asks something of their own.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
     /// Forgets how far a mirror has come, so that it is filled again.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use kontor_domain::{Channels, Role, User, UserEvent};
+use kontor_domain::{Channels, PaymentMethodLabel, Personal, Role, User, UserEvent};
 use kontor_eventstore::{Body, Recorded};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
@@ -38,6 +40,30 @@ pub struct UserRow {
     pub by_sms: bool,
     /// Whether they have shown that they read mail sent to the address.
     pub email_verified: bool,
+    /// Means of payment they keep, in the order in which they were saved.
+    pub payment_methods: Json<Vec<PaymentMethod>>,
+}
+
+/// A means of payment that somebody keeps. What the gateway calls it is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentMethod {
+    /// `pay_…`
+    pub id: String,
+    /// What they call it.
+    pub label: Personal<PaymentMethodLabel>,
+}
+
+/// Rows of the view, with the type of the JSON column, which sqlx cannot know.
+macro_rules! rows {
+    ($rest:literal $(, $value:expr)*) => {
+        sqlx::query_as!(
+            UserRow,
+            r#"SELECT id, email, name, phone, roles, active, registered_at, updated_at, version, position, by_email, by_sms, email_verified,
+                      payment_methods AS "payment_methods: Json<Vec<PaymentMethod>>"
+               FROM users "# + $rest
+            $(, $value)*
+        )
+    };
 }
 
 // Personal data does not print.
@@ -103,6 +129,7 @@ impl View for Users {
                 by_email: Channels::default().email,
                 by_sms: Channels::default().sms,
                 email_verified: false,
+                payment_methods: Json(Vec::new()),
             });
             return Ok(());
         }
@@ -125,6 +152,17 @@ impl View for Users {
             UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
             UserEvent::Deactivated { .. } => row.active = false,
             UserEvent::Reactivated {} => row.active = true,
+            UserEvent::PaymentMethodSaved { id, label, .. } => {
+                let (id, label) = (id.to_string(), label.clone());
+                match row.payment_methods.iter_mut().find(|kept| kept.id == id) {
+                    Some(kept) => kept.label = label,
+                    None => row.payment_methods.push(PaymentMethod { id, label }),
+                }
+            }
+            UserEvent::PaymentMethodRemoved { id } => {
+                let id = id.to_string();
+                row.payment_methods.retain(|kept| kept.id != id);
+            }
         }
         row.updated_at = event.time;
         row.version = event.sequence.cast_signed();
@@ -133,21 +171,26 @@ impl View for Users {
     }
 
     async fn load(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<UserRow>, sqlx::Error> {
-        sqlx::query_as!(UserRow, "SELECT * FROM users WHERE id = ANY($1)", ids)
-            .fetch_all(connection)
-            .await
+        rows!("WHERE id = ANY($1)", ids).fetch_all(connection).await
     }
 
     async fn update(connection: &mut PgConnection, rows: &[&UserRow]) -> Result<(), sqlx::Error> {
+        // As text: sqlx would put a space before a `json`, and a row is compared with a rebuilt one as text.
+        let payment_methods = rows
+            .iter()
+            .map(|row| serde_json::to_string(&row.payment_methods))
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
         sqlx::query!(
             "UPDATE users u
              SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
                  active = n.active, updated_at = n.updated_at, version = n.version, position = n.position,
-                 by_email = n.by_email, by_sms = n.by_sms, email_verified = n.email_verified
+                 by_email = n.by_email, by_sms = n.by_sms, payment_methods = n.payment_methods::json,
+                 email_verified = n.email_verified
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
-                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::bool[])
+                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::text[], $13::bool[])
                   AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms,
-                       email_verified)
+                       payment_methods, email_verified)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.email.as_str()) as &[&str],
@@ -160,6 +203,7 @@ impl View for Users {
             &column(rows, |row| row.position),
             &column(rows, |row| row.by_email),
             &column(rows, |row| row.by_sms),
+            &payment_methods,
             &column(rows, |row| row.email_verified)
         )
         .execute(connection)
@@ -168,7 +212,7 @@ impl View for Users {
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {
-        copy.row(13)
+        copy.row(14)
             .text(&row.id)
             .text(&row.email)
             .text(&row.name)
@@ -181,6 +225,7 @@ impl View for Users {
             .integer(row.position)
             .boolean(row.by_email)
             .boolean(row.by_sms)
+            .json(&row.payment_methods)
             .boolean(row.email_verified);
     }
 }
@@ -204,9 +249,8 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<UserRow>, sqlx::Error> {
     let (time, id) = after.unzip();
-    sqlx::query_as!(
-        UserRow,
-        "SELECT * FROM users WHERE $1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text)
+    rows!(
+        "WHERE $1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text)
          ORDER BY registered_at DESC, id DESC LIMIT $3",
         time,
         id,

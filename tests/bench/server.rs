@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,29 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `kontor run` on a database, with its sample data, ready.
+    /// `kontor run` on a database, with its sample data, ready. Nobody counts what it is asked: a bench asks more than anybody.
     pub(crate) async fn kontor(database_url: &str) -> Result<Self> {
+        Self::run(
+            database_url,
+            &["run", "--sample-data", "--unpaid-orders"],
+            &[
+                ("KONTOR_RATE_LIMIT", "off"),
+                ("KONTOR_MAX_SOCKETS_PER_ADDRESS", "20000"),
+            ],
+        )
+        .await
+    }
+
+    /// A process of the same shop that only answers, with these variables in its environment.
+    pub(crate) async fn answering(database_url: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        Self::run(database_url, &["run", "--api", "--unpaid-orders"], variables).await
+    }
+
+    async fn run(database_url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(kontor()?);
         command
-            .args(["run", "--sample-data"])
+            .args(arguments)
+            .envs(variables.iter().copied())
             .env("DATABASE_URL", database_url)
             .env("KONTOR_LISTEN", "127.0.0.1:0")
             .env("KONTOR_LOG", "warn");
@@ -94,27 +112,12 @@ impl Server {
 
     /// Processor time it has used, in user and kernel mode, all threads.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(self.proc("stat"))?;
-        // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|it| it.parse::<u64>().ok())
-            .sum();
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        cpu_of(&self.proc())
     }
 
     /// Bytes it has in memory.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib * 1024)
+        resident_of(&self.proc())
     }
 
     /// [`Self::resident`] once it has stayed the same for two seconds, give or take half a percent.
@@ -144,8 +147,8 @@ impl Server {
         bail!("the server does not end");
     }
 
-    fn proc(&self, file: &str) -> PathBuf {
-        format!("/proc/{}/{file}", self.child.id()).into()
+    fn proc(&self) -> PathBuf {
+        format!("/proc/{}", self.child.id()).into()
     }
 }
 
@@ -155,6 +158,31 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time a process has used, in user and kernel mode, all threads. It is named by its folder in `/proc`.
+pub(crate) fn cpu_of(process: &Path) -> Result<Duration> {
+    let stat = std::fs::read_to_string(process.join("stat"))?;
+    // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|it| it.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// Bytes a process has in memory.
+pub(crate) fn resident_of(process: &Path) -> Result<u64> {
+    let status = std::fs::read_to_string(process.join("status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
 }
 
 /// Processor time that everything on this machine has used.

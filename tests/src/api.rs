@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use kontor::commands::run::{self, AccountTerms};
 use kontor_api::auth::Grant;
-use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
+use kontor_api::{App, Passwords, Protection, RouterOptions, metrics, router, serve};
 use kontor_domain::{Role, SessionId, UserId};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -50,6 +50,10 @@ pub struct Door {
     pub workers: Vec<String>,
     /// How accounts are kept.
     pub accounts: AccountTerms,
+    /// Whether orders without a payment method are taken. Ours are: most tests are not about money.
+    pub unpaid_orders: bool,
+    /// Who may come in, and how often. Anybody, as often as they like.
+    pub protection: Protection,
 }
 
 impl Default for Door {
@@ -59,6 +63,8 @@ impl Default for Door {
             playground: None,
             workers: Vec::new(),
             accounts: AccountTerms::default(),
+            unpaid_orders: true,
+            protection: Protection::default(),
         }
     }
 }
@@ -93,6 +99,7 @@ impl ApiShop {
             .await
             .unwrap();
         app.patience = door.patience;
+        app.unpaid_orders = door.unpaid_orders;
         let app = Arc::new(app);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,6 +113,7 @@ impl ApiShop {
             stop: stop.clone(),
             sockets: sockets.clone(),
             workers: door.workers,
+            protection: door.protection,
             ..RouterOptions::default()
         };
         let served = tokio::spawn(serve(

@@ -21,9 +21,9 @@ pub(crate) enum Permission {
     OrderReadAll,
     /// Cancel everybody's orders.
     OrderCancelAll,
-    /// Ship and deliver orders.
+    /// Ship and deliver orders, and see to those that wait for too long.
     OrderShip,
-    /// Take items back, and pay back what they cost.
+    /// Take items back, pay back, and settle by hand what a gateway cannot.
     OrderRefund,
     /// See everybody's account.
     UserReadAll,

@@ -57,6 +57,15 @@ macro_rules! user_errors {
         pub(crate) enum UserError {
             $($name($name),)*
         }
+
+        impl UserError {
+            /// The same of another place: an aggregate cannot know what a mutation calls its fields.
+            pub(crate) fn at(self, path: Vec<String>) -> Self {
+                match self {
+                    $(Self::$name(it) => Self::$name($name { path, ..it }),)*
+                }
+            }
+        }
     };
 }
 
@@ -179,6 +188,29 @@ user_errors! {
         /// The order's currency.
         currency: CurrencyCode,
     }
+    /// The order costs something, and nothing was said of how it is to be paid.
+    PaymentRequired {
+        /// What is to be paid.
+        total: Money,
+    }
+    /// You keep no such payment method.
+    PaymentMethodNotFound {
+        /// The id that was given.
+        payment_method_id: ID,
+    }
+    /// You keep as many payment methods as can be kept. Remove one first.
+    TooManyPaymentMethods {
+        /// How many can be kept.
+        maximum: i32,
+    }
+    /// The order was placed without a payment method: no money goes through this shop for it.
+    OrderHasNoPayment {}
+    /// Nothing was asked of the payment gateway for this order yet, so there is nothing that the customer could have done.
+    NothingToConfirm {}
+    /// The order waits for nothing that could be tried again.
+    NothingPending {}
+    /// The payment gateway gave no answer. Nothing was done; the same request may be sent again, with the same idempotency key.
+    PaymentGatewayUnavailable {}
     /// There is no such user.
     UserNotFound {
         /// The id that was given.

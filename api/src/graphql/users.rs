@@ -18,14 +18,18 @@ mod inputs;
 mod log_in;
 mod manage;
 mod payload;
+mod payment_methods;
 mod recovery;
 mod sessions;
 
 pub(crate) use account::AccountMutations;
 pub(crate) use log_in::LogInMutation;
 pub(crate) use manage::UserMutations;
+pub(crate) use payment_methods::{PaymentMethodMutations, payment_method_not_found};
 pub(crate) use recovery::RecoveryMutations;
 pub(crate) use sessions::{SessionMutations, SessionQueries};
+
+use payment_methods::PaymentMethod;
 
 /// What an account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -85,6 +89,11 @@ impl User {
             email: self.0.by_email,
             sms: self.0.by_sms,
         }
+    }
+
+    /// Payment methods they keep for orders to come, in the order in which they were saved: at most 10.
+    async fn payment_methods(&self) -> Vec<PaymentMethod> {
+        self.0.payment_methods.iter().map(PaymentMethod::of_row).collect()
     }
 
     /// What the account may do. A role given or taken counts within seconds; access tokens from before it are good no more.

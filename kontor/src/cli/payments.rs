@@ -68,6 +68,12 @@ enum CaptureMoment {
 }
 
 impl PaymentOptions {
+    /// Whether nobody really pays.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        self.stripe_key.is_none()
+    }
+
     /// How payments are to be made; `shop_url` is where the shop listens, if it does.
     ///
     /// # Errors

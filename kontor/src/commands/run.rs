@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use kontor_api::auth::LIFETIME;
 use kontor_api::sessions::{CookieTerms, EndedSessions, SessionDesk, SessionTerms, Sessions};
@@ -21,6 +21,7 @@ use kontor_projections::account_changes::AccountChanges;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::offers::Offers;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 use tokio::net::TcpListener;
@@ -37,7 +38,19 @@ use crate::terminal::say;
 /// # Errors
 /// A sentence that says what is in the way and what to do.
 pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) -> Result<ExitCode> {
-    // First of all, so that a busy port is told before anything is started.
+    if options.edge.production {
+        let objections = options.edge.objections(place, payments, samples(place, &options));
+        if !objections.is_empty() {
+            bail!(
+                "this is not fit for production:\n  - {}",
+                objections.join("\n  - ")
+            );
+        }
+    }
+    // What is written wrongly is told before anything is started.
+    options.edge.protection()?;
+    options.edge.origins()?;
+    // And so is a busy port.
     let listener = listen(options.listen, "KONTOR_LISTEN").await?;
     let gateway = payments.config(Some(&url_of(listener.local_addr()?)))?;
     let post = options.notifications(place).open()?;
@@ -66,10 +79,18 @@ pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) 
     served.map(|()| ExitCode::SUCCESS)
 }
 
+/// Whether the sample data is wanted.
+fn samples(place: &Place, options: &RunOptions) -> bool {
+    options.sample_data || place.database_url.is_none()
+}
+
 async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpListener) -> Result<()> {
     let Said { place, options, .. } = said;
     let passwords = Passwords::new();
-    let samples = options.sample_data || place.database_url.is_none();
+    let samples = samples(place, options);
+    if options.edge.production {
+        seed::must_be_gone(runtime, &passwords).await?;
+    }
     if samples && !options.worker {
         seed::seed(runtime, &passwords)
             .await
@@ -90,7 +111,9 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         workers.extend([cashier::LEASE, webhook_inbox::LEASE].map(str::to_owned));
         workers.extend(MIRRORS.map(str::to_owned));
     }
-    let app = Arc::new(app(runtime, passwords, &options.accounts()?).await?);
+    let mut app = app(runtime, passwords, &options.accounts()?).await?;
+    app.unpaid_orders = options.unpaid_orders;
+    let app = Arc::new(app);
     let sockets = TaskTracker::new();
     let address = listener.local_addr()?;
     let (simulator, webhooks) = simulator(runtime, address)?;
@@ -102,10 +125,13 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
             metrics: Some(metrics::install()),
             stop: runtime.stop.clone(),
             sockets: sockets.clone(),
+            limits: options.edge.limits(),
+            timing: options.edge.timing(),
+            protection: options.edge.protection()?,
+            origins: options.edge.origins()?,
             workers,
             webhooks,
             simulator,
-            ..RouterOptions::default()
         },
     );
     announce(address, said, samples);
@@ -202,7 +228,12 @@ pub async fn app(runtime: &Runtime, passwords: Passwords, accounts: &AccountTerm
     Ok(App {
         store: store.clone(),
         progress: Arc::clone(progress),
-        cards: ProductCards::new(redis.clone(), pool.clone()),
+        shelf: Shelf::spawn(
+            ProductCards::new(redis.clone(), pool.clone()),
+            store.clone(),
+            Arc::clone(progress),
+            runtime.stop.clone(),
+        ),
         offers: Offers::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         statuses: OrderStatuses::new(redis.clone(), pool.clone()),
         payments: runtime.payments.desk.clone(),
@@ -223,6 +254,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords, accounts: &AccountTerm
         passwords,
         clock: Arc::clone(&runtime.clock),
         patience: kontor_api::app::PATIENCE,
+        unpaid_orders: false,
         redis: redis.clone(),
     })
 }

@@ -16,7 +16,9 @@ use sqlx::PgPool;
 
 mod apart;
 mod inbox;
+mod leases;
 mod localstripe;
+mod orders;
 mod outages;
 mod paid;
 mod resilient;

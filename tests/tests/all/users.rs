@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kontor_domain::{Email, PersonName, Phone, Role, User, UserCommand, UserId};
+use kontor_domain::{Email, PaymentMethodId, PersonName, Personal, Phone, Role, User, UserCommand, UserId};
 use kontor_eventstore::ManualClock;
-use kontor_projections::users::{self, UserRow, Users};
+use kontor_projections::users::{self, PaymentMethod, UserRow, Users};
 use kontor_tests::examples::reason;
 use kontor_tests::{Opening, Shop};
+use sqlx::types::Json;
 
 use crate::projecting::project;
 
@@ -20,6 +21,25 @@ async fn row(shop: &Shop, id: UserId) -> UserRow {
         .await
         .unwrap()
         .remove(0)
+}
+
+fn kept(number: u128) -> PaymentMethodId {
+    PaymentMethodId::from_ulid(ulid::Ulid::from_parts(1, number))
+}
+
+fn save(number: u128, token: &str, label: &str) -> UserCommand {
+    UserCommand::SavePaymentMethod {
+        id: kept(number),
+        token: token.parse().unwrap(),
+        label: Personal::new(label.parse().unwrap()),
+    }
+}
+
+fn method(number: u128, label: &str) -> PaymentMethod {
+    PaymentMethod {
+        id: kept(number).to_string(),
+        label: Personal::new(label.parse().unwrap()),
+    }
 }
 
 #[tokio::test]
@@ -47,6 +67,7 @@ async fn a_row_is_what_the_events_say() {
         by_email: true,
         by_sms: false,
         email_verified: false,
+        payment_methods: Json(Vec::new()),
     };
     assert!(row(&shop, id).await == registered);
 
@@ -70,6 +91,11 @@ async fn a_row_is_what_the_events_say() {
         UserCommand::GrantRole { role: Role::Admin },
         UserCommand::GrantRole { role: Role::Staff },
         UserCommand::RevokeRole { role: Role::Admin },
+        save(1, "pm_1", "Blue card"),
+        save(2, "pm_2", "Red card"),
+        save(3, "pm_1", "My blue card"),
+        UserCommand::RemovePaymentMethod { id: kept(2) },
+        save(4, "pm_4", "Green card"),
         UserCommand::Deactivate {
             reason: reason("left"),
         },
@@ -84,17 +110,18 @@ async fn a_row_is_what_the_events_say() {
         roles: vec!["CUSTOMER".to_owned(), "STAFF".to_owned()],
         active: false,
         updated_at: later,
-        version: 9,
-        position: 9,
+        version: 14,
+        position: 14,
         by_email: false,
         by_sms: true,
         email_verified: false,
+        payment_methods: Json(vec![method(1, "My blue card"), method(4, "Green card")]),
         ..registered
     };
     assert!(row(&shop, id).await == closed);
     let printed = format!("{closed:?}");
     assert!(
-        !printed.contains("example.com") && !printed.contains("Another"),
+        !printed.contains("example.com") && !printed.contains("Another") && !printed.contains("card"),
         "personal data prints: {printed}"
     );
 
@@ -110,8 +137,8 @@ async fn a_row_is_what_the_events_say() {
             == UserRow {
                 active: true,
                 phone: None,
-                version: 11,
-                position: 11,
+                version: 16,
+                position: 16,
                 ..closed
             }
     );

@@ -145,6 +145,20 @@ own_account! {
         #[graphql(secret)]
         new_password: String,
     }
+    /// What `savePaymentMethod` takes.
+    SavePaymentMethodInput {
+        /// What the payment gateway calls it, as its own library in your app got it: 1 to 255 visible ASCII characters. Never shown
+        /// again.
+        #[graphql(secret)]
+        token: String,
+        /// What you want to call it, to know it again: 1 to 60 characters on one line.
+        label: String,
+    }
+    /// What `removePaymentMethod` takes.
+    RemovePaymentMethodInput {
+        /// The payment method, `pay_...`.
+        payment_method_id: ID,
+    }
 }
 
 /// Declares inputs that change somebody's account: what they share is written once.

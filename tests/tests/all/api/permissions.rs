@@ -60,6 +60,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Query.sessions", LoggedIn),
     ("Query.salesPerHour", Needs("sales:read")),
     ("Query.log", Needs("log:read")),
+    ("Query.waitingOrders", Needs("order:read-all")),
     ("Query.paymentGateway", Needs("log:read")),
     // What it finds has rules of its own; the id here is a product's.
     ("Query.node", Everybody),
@@ -95,6 +96,14 @@ const RULES: &[(&str, Rule)] = &[
     ("Mutation.shipOrder", Needs("order:ship")),
     ("Mutation.deliverOrder", Needs("order:ship")),
     ("Mutation.returnItems", Needs("order:refund")),
+    // One's own, or with `order:ship` anybody's.
+    ("Mutation.confirmPayment", LoggedIn),
+    ("Mutation.retryOrder", Needs("order:ship")),
+    ("Mutation.giveUpOrder", Needs("order:ship")),
+    ("Mutation.settleOrderByHand", Needs("order:refund")),
+    ("Mutation.refundOrder", Needs("order:refund")),
+    ("Mutation.savePaymentMethod", LoggedIn),
+    ("Mutation.removePaymentMethod", LoggedIn),
     ("Subscription.orderUpdates", LoggedIn),
     ("Subscription.myOrderUpdates", LoggedIn),
     ("Subscription.allOrderUpdates", Needs("order:read-all")),

@@ -134,23 +134,21 @@ async fn orders_wait_for_a_dead_gateway_and_finish_in_order_of_age_when_it_is_ba
         orders.push(place(&api, customer, &[(&lamp, 1)], "tok_approved").await);
     }
 
-    // It opens after so many failures and what was under way by then; from there on there are only probes, one at a time.
-    let probes = eventually("two probes", async || {
+    // It opens after so many failures and what was under way by then; from there on there are only probes, one at a time. A
+    // slow machine makes pauses longer, never shorter.
+    let last_before = FAILURES + PLACES;
+    let calls = eventually("two probes", async || {
         let calls = turnstile.calls();
-        let opened = calls
-            .windows(2)
-            .position(|two| two[1].0 - two[0].0 >= OPEN_FOR * 9 / 10)?;
-        (calls.len() >= opened + 3).then(|| calls[opened + 1..].to_vec())
+        (calls.len() >= last_before + 2).then_some(calls)
     })
     .await;
-    let before = turnstile.calls().len() - probes.len();
-    assert!(
-        (FAILURES..FAILURES + PLACES).contains(&before),
-        "{before} calls before it opened"
-    );
-    for two in probes.windows(2) {
-        assert!(two[1].0 - two[0].0 >= OPEN_FOR * 9 / 10, "calls did not stop");
-    }
+    let pauses: Vec<Duration> = calls.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    let opened = (FAILURES..=last_before).find(|before| {
+        pauses[before - 1..]
+            .iter()
+            .all(|pause| *pause >= OPEN_FOR * 9 / 10)
+    });
+    assert!(opened.is_some(), "calls did not stop: {pauses:?}");
     assert!(turnstile.most() <= PLACES);
     let seen = eventually("an open breaker", async || {
         let seen = gateway_as_staff_see_it(&api).await;
@@ -199,9 +197,9 @@ async fn orders_wait_for_a_dead_gateway_and_finish_in_order_of_age_when_it_is_ba
     assert_eq!(last.len(), ORDERS, "every order was asked for");
     for (age, key) in by_age.iter().enumerate() {
         let turn = keys.iter().rposition(|it| it == key).unwrap();
-        // The probe is whoever was due, and those who go in together arrive in any order.
+        // The probe is whoever was due, and those who are inside together may overtake each other.
         assert!(
-            turn <= age + PLACES && age <= turn + PLACES || turn == 0,
+            turn.abs_diff(age) <= 3 * PLACES || turn == 0,
             "{age} came as number {turn}"
         );
     }
