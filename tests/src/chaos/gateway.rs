@@ -21,6 +21,6 @@ pub async fn serve(database_url: &str, port: u16) -> Result<()> {
     let settings = bank(format!("http://127.0.0.1:{port}"));
     let simulator = Simulator::new(database_url.parse()?, ids, settings);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    axum::serve(listener, server::router(simulator, SecretKey::new(SECRET))).await?;
+    axum::serve(listener, server::router(simulator, Some(SecretKey::new(SECRET)))).await?;
     Ok(())
 }
