@@ -75,7 +75,7 @@ pub struct Place {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the shop: the API and the workers, or one of them.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Rebuilds views from the log while the shop goes on.
     Replay {
         /// A view by name, or `all`.
@@ -361,7 +361,7 @@ impl Cli {
     pub async fn carry_out(self) -> Result<ExitCode> {
         match self.command {
             Command::Run(options) => {
-                return commands::run::run(&self.place, &self.payments, options).await;
+                return commands::run::run(&self.place, &self.payments, *options).await;
             }
             Command::Gateway(options) => return commands::gateway::gateway(&self.place, options).await,
             Command::Schema => {

@@ -40,7 +40,7 @@ impl Audit {
         self.faults.push(what.into());
     }
 
-    fn expect_same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: T, other: T) {
+    fn expect_same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: &T, other: &T) {
         if one != other {
             self.fault(format!("{what}: {one:?} is not {other:?}"));
         }
@@ -169,10 +169,14 @@ impl Shop {
             let (on_hand, reserved) = (shelf.product.on_hand().cast_signed(), shelf.product.reserved());
             audit.expect_same(
                 &format!("{id} on hand, and received less shipped"),
-                on_hand,
-                shelf.came - shelf.left,
+                &on_hand,
+                &(shelf.came - shelf.left),
             );
-            audit.expect_same(&format!("{id} reserved, and confirmed"), reserved, shelf.promised);
+            audit.expect_same(
+                &format!("{id} reserved, and confirmed"),
+                &reserved,
+                &shelf.promised,
+            );
         }
         let sum = |of: fn(&Shelf) -> i64| log.shelves.values().map(of).sum::<i64>();
         audit.count("pieces received and adjusted", sum(|it| it.came));
@@ -232,8 +236,8 @@ impl Shop {
         let kept_by_bank = sum("CAPTURE") - sum("REFUND");
         audit.expect_same(
             "captured less refunded, by the bank and by the orders",
-            kept_by_bank,
-            kept_by_orders,
+            &kept_by_bank,
+            &kept_by_orders,
         );
         for (kind, entries, sum) in &ledger {
             audit.count(format!("ledger: {kind}"), *entries);
@@ -273,7 +277,7 @@ impl Shop {
                 .await
                 .unwrap();
         let told: BTreeSet<i64> = record.iter().map(|(position, ..)| *position).collect();
-        audit.expect_same("notifications, and positions", record.len(), told.len());
+        audit.expect_same("notifications, and positions", &record.len(), &told.len());
         for position in told.symmetric_difference(&log.worth_telling) {
             audit.fault(format!(
                 "position {position} is worth telling or told, and not both"
@@ -289,7 +293,7 @@ impl Shop {
             file.as_ref()
                 .is_ok_and(|it| it.path().extension().is_some_and(|it| it == "eml"))
         });
-        audit.expect_same("mails, and notifications", mails.count(), record.len());
+        audit.expect_same("mails, and notifications", &mails.count(), &record.len());
         audit.count(
             "notifications, each sent and recorded once",
             i64::try_from(record.len()).unwrap(),

@@ -33,8 +33,8 @@ fn limits(address: &str, user: &str, cost: &str) -> RateLimits {
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 const THERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
-fn somebody(number: u128) -> Option<UserId> {
-    Some(UserId::from_ulid(ulid::Ulid(number)))
+fn somebody(number: u128) -> UserId {
+    UserId::from_ulid(ulid::Ulid(number))
 }
 
 async fn served(
@@ -88,7 +88,7 @@ async fn whoever_keeps_below_the_limit_is_never_refused() {
     let rates = Rates::new(limits("100/200", "100/200", "100000/1000000"), None);
     for pause in [11, 13, 40, 300, 999, 1_500] {
         for _ in 0..300 {
-            assert_eq!(served(&rates, HERE, somebody(1), 1, 1).await, 1, "{pause}");
+            assert_eq!(served(&rates, HERE, Some(somebody(1)), 1, 1).await, 1, "{pause}");
             rates.inner.time.pass(Duration::from_millis(pause));
         }
     }
@@ -97,9 +97,10 @@ async fn whoever_keeps_below_the_limit_is_never_refused() {
 #[tokio::test]
 async fn a_user_is_counted_wherever_they_ask_from() {
     let rates = Rates::new(limits("100/100", "1/10", "1000/10000"), None);
-    let both = served(&rates, HERE, somebody(1), 1, 8).await + served(&rates, THERE, somebody(1), 1, 8).await;
+    let both = served(&rates, HERE, Some(somebody(1)), 1, 8).await
+        + served(&rates, THERE, Some(somebody(1)), 1, 8).await;
     assert_eq!(both, 10);
-    assert_eq!(served(&rates, HERE, somebody(2), 1, 8).await, 8);
+    assert_eq!(served(&rates, HERE, Some(somebody(2)), 1, 8).await, 8);
 }
 
 #[tokio::test]
@@ -107,7 +108,7 @@ async fn what_costs_much_is_served_seldom() {
     let rates = Rates::new(limits("1000/1000", "1000/1000", "10/1000"), None);
     assert_eq!(served(&rates, HERE, None, 300, 10).await, 3);
     // Nobody else pays for it, and a user has an account of their own.
-    assert_eq!(served(&rates, HERE, somebody(1), 300, 10).await, 3);
+    assert_eq!(served(&rates, HERE, Some(somebody(1)), 300, 10).await, 3);
     // More than an account holds is a full account.
     assert_eq!(served(&rates, THERE, None, 1_000_000, 2).await, 1);
 }
@@ -128,7 +129,7 @@ async fn the_refused_are_known_before_anything_is_read() {
 async fn headers_say_what_is_left() {
     let rates = Rates::new(limits("10/50", "5/20", "100/1000"), None);
     let mut headers = HeaderMap::new();
-    rates.ask(HERE, somebody(1), 10).await.write(&mut headers);
+    rates.ask(HERE, Some(somebody(1)), 10).await.write(&mut headers);
     assert_eq!(
         headers["ratelimit-policy"],
         "\"address\";q=50;w=5, \"user\";q=20;w=4, \"cost\";q=1000;w=10"

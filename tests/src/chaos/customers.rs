@@ -202,7 +202,7 @@ impl Customers {
             if order.status() != Some(OrderStatus::Pending) {
                 return Some(None);
             }
-            Some(order.payment()?.reference()?.clone()).map(Some)
+            Some(Some(order.payment()?.reference()?.clone()))
         };
         let Some(reference) = self.observer.until(id, "its customer is asked", reference).await else {
             return;

@@ -18,9 +18,10 @@ use tokio_util::task::TaskTracker;
 use super::customers::{Customers, Observer};
 use super::hot::rush;
 use super::house::{Place, Post};
-use super::killer::Killer;
+use super::killer::{Killed, Killer};
 use super::{Plan, Report, insist, payments};
-use crate::shop::Opening;
+use crate::audit::Audit;
+use crate::shop::{Opening, Shop};
 
 /// Pieces of what there is enough of, for each order.
 const ENOUGH: usize = 4;
@@ -110,11 +111,37 @@ pub async fn run(plan: Plan) -> Report {
         started.elapsed().as_secs()
     ));
 
+    until_quiet(&shop, started).await;
+
+    let audit = shop.audit().await;
+    let mut report = Report::of(&posts, &killed, &customers, &audit);
+    report.took = started.elapsed();
+    report.print();
+    if !audit.faults.is_empty() {
+        say(format!(
+            "the processes' own words are in {}",
+            folder.keep().display()
+        ));
+        audit.assert_faultless();
+    }
+    assert_all_there(&audit, plan.orders);
+    shop.books_balance().await;
+    shop.views_are_true().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    shop.finish().await;
+    servers.stop().await.unwrap();
+    report
+}
+
+/// Waits until no order waits, everybody has read the log, and everybody is told.
+async fn until_quiet(shop: &Shop, started: Instant) {
     // Whoever was frozen or armed may still hold a lease or die: until nothing waits.
     let mut looks = 0;
     insist("no order waits any more", async || {
-        let waiting: Vec<(String, String, i32, Option<String>, Option<f64>)> = sqlx::query_as(
-            "SELECT order_id, step, attempts, last_error, extract(epoch FROM due_at - clock_timestamp())::float8
+        let waiting: Vec<String> = sqlx::query_scalar(
+            "SELECT concat_ws(' ', order_id, step, attempts, last_error, due_at - clock_timestamp())
              FROM pending_orders ORDER BY since",
         )
         .fetch_all(&shop.pool)
@@ -122,7 +149,11 @@ pub async fn run(plan: Plan) -> Report {
         .ok()?;
         looks += 1;
         if looks % 200 == 0 {
-            say(format!("{} orders still wait, such as {:?}", waiting.len(), waiting.first()));
+            say(format!(
+                "{} orders still wait, such as {:?}",
+                waiting.len(),
+                waiting.first()
+            ));
         }
         waiting.is_empty().then_some(())
     })
@@ -138,50 +169,9 @@ pub async fn run(plan: Plan) -> Report {
     })
     .await;
     say(format!("it is quiet after {} s", started.elapsed().as_secs()));
+}
 
-    let audit = shop.audit().await;
-    let mut report = Report::default();
-    let mut deaths = 0;
-    for post in posts {
-        for (how, number) in post.deaths.lock().unwrap().iter() {
-            report
-                .lines
-                .push((format!("{}: {how}", post.name), i64::from(*number)));
-            if !how.starts_with("ended") {
-                deaths += i64::from(*number);
-            }
-        }
-    }
-    report
-        .lines
-        .push(("Postgres: kill -9".to_owned(), killed.postgres));
-    report.lines.push(("Redis: kill -9".to_owned(), killed.redis));
-    report.lines.push((
-        "processes killed".to_owned(),
-        deaths + killed.postgres + killed.redis,
-    ));
-    report.lines.push((
-        "workers asleep for longer than their leases".to_owned(),
-        killed.asleep,
-    ));
-    let repeats = customers.repeats.load(Ordering::Relaxed);
-    report.lines.push((
-        "requests that had to be repeated".to_owned(),
-        i64::try_from(repeats).unwrap(),
-    ));
-    for (token, number) in customers.tokens.lock().unwrap().iter() {
-        report.lines.push((format!("orders: {token}"), *number));
-    }
-    report.lines.extend(audit.counts.iter().cloned());
-    report.took = started.elapsed();
-    report.print();
-    if !audit.faults.is_empty() {
-        say(format!(
-            "the processes' own words are in {}",
-            folder.keep().display()
-        ));
-        audit.assert_faultless();
-    }
+fn assert_all_there(audit: &Audit, placed: usize) {
     let orders = audit
         .counts
         .iter()
@@ -189,17 +179,49 @@ pub async fn run(plan: Plan) -> Report {
         .map(|(_, number)| *number);
     assert_eq!(
         orders,
-        Some(i64::try_from(plan.orders).unwrap()),
+        Some(i64::try_from(placed).unwrap()),
         "every order that was acknowledged is there, once"
     );
-    shop.books_balance().await;
-    shop.views_are_true().await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    shop.finish().await;
-    servers.stop().await.unwrap();
-    report
+}
+
+impl Report {
+    /// Who died, what was asked for, and what was counted.
+    fn of(posts: &[&Arc<Post>], killed: &Killed, customers: &Customers, audit: &Audit) -> Self {
+        let mut report = Report::default();
+        let mut deaths = 0;
+        for post in posts {
+            for (how, number) in post.deaths.lock().unwrap().iter() {
+                report
+                    .lines
+                    .push((format!("{}: {how}", post.name), i64::from(*number)));
+                if !how.starts_with("ended") {
+                    deaths += i64::from(*number);
+                }
+            }
+        }
+        report
+            .lines
+            .push(("Postgres: kill -9".to_owned(), killed.postgres));
+        report.lines.push(("Redis: kill -9".to_owned(), killed.redis));
+        report.lines.push((
+            "processes killed".to_owned(),
+            deaths + killed.postgres + killed.redis,
+        ));
+        report.lines.push((
+            "workers asleep for longer than their leases".to_owned(),
+            killed.asleep,
+        ));
+        let repeats = customers.repeats.load(Ordering::Relaxed);
+        report.lines.push((
+            "requests that had to be repeated".to_owned(),
+            i64::try_from(repeats).unwrap(),
+        ));
+        for (token, number) in customers.tokens.lock().unwrap().iter() {
+            report.lines.push((format!("orders: {token}"), *number));
+        }
+        report.lines.extend(audit.counts.iter().cloned());
+        report
+    }
 }
 
 /// Lets many more buy at once than there are pieces, on servers of their own; see [`rush`].
