@@ -90,12 +90,13 @@ impl Gate {
             }
             read => read?,
         };
-        self.standing.check(&verified).or_else(|why| match why {
+        let expired = self.clock.now() >= verified.expires;
+        self.standing.check(&verified).map_err(|why| match why {
             // A token that has run out anyway says nothing that could be out of date.
-            TokenError::Outdated if self.clock.now() >= verified.expires => Err(TokenError::Expired),
-            why => Err(why),
+            TokenError::Outdated if expired => TokenError::Expired,
+            why => why,
         })?;
-        if self.clock.now() >= verified.expires {
+        if expired {
             return Err(TokenError::Expired);
         }
         Ok(verified)

@@ -79,8 +79,7 @@ pub(crate) fn answer<E: Executor>(
             None => std::future::pending().await,
         }
     };
-    let last_words =
-        stream::once(told).filter_map(|why| std::future::ready(why.ok().map(|why| last_words(&why))));
+    let last_words = stream::once(told).filter_map(|why| std::future::ready(why.ok().map(last_words)));
     let events = messages
         .chain(stream::iter([COMPLETE]))
         .take_until(fallen)
@@ -99,7 +98,7 @@ pub(crate) fn answer<E: Executor>(
 }
 
 /// The error that ends a stream.
-fn last_words(why: &TokenError) -> Bytes {
+fn last_words(why: TokenError) -> Bytes {
     let mut event = b"event: next\ndata: ".to_vec();
     event.extend(reply::errors(&[reply::error(
         Code::Unauthenticated,

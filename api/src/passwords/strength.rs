@@ -38,7 +38,9 @@ pub(super) fn judge(password: &str, known: &[String]) -> Result<(), Weakness> {
     let feedback = entropy.feedback();
     Err(Weakness {
         score: u8::from(entropy.score()),
-        warning: feedback.and_then(|it| it.warning()).map(|it| it.to_string()),
+        warning: feedback
+            .and_then(zxcvbn::feedback::Feedback::warning)
+            .map(|it| it.to_string()),
         suggestions: feedback
             .map(|it| it.suggestions().iter().map(ToString::to_string).collect())
             .unwrap_or_default(),

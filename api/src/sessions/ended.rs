@@ -122,7 +122,7 @@ impl EndedSessions {
             }
             polls = polls.wrapping_add(1);
             let round = async {
-                if polls % CLEAN_EVERY == 0 {
+                if polls.is_multiple_of(CLEAN_EVERY) {
                     clean(&pool).await?;
                 }
                 self.read(&pool, newest).await

@@ -251,7 +251,7 @@ impl Sessions {
                     .arg(&*self.prefix),
             )
             .await?;
-        Ok((token, parsed(ended)))
+        Ok((token, parsed(&ended)))
     }
 
     /// Replaces a token by the next one.
@@ -312,7 +312,7 @@ impl Sessions {
             .redis
             .run(END_ALL.key(self.of(user_id)).arg(keep).arg(&*self.prefix))
             .await?;
-        Ok(parsed(ended))
+        Ok(parsed(&ended))
     }
 
     /// The sessions of this user, newest first.
@@ -351,7 +351,7 @@ impl Sessions {
     }
 }
 
-fn parsed(ids: Vec<String>) -> Vec<SessionId> {
+fn parsed(ids: &[String]) -> Vec<SessionId> {
     ids.iter().filter_map(|id| id.parse().ok()).collect()
 }
 
