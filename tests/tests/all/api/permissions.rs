@@ -188,13 +188,6 @@ impl Schema {
         format!("{{ {} }}", given.join(", "))
     }
 
-    fn is_leaf(&self, wanted: &Value) -> bool {
-        match wanted["kind"].as_str().unwrap() {
-            "NON_NULL" | "LIST" => self.is_leaf(&wanted["ofType"]),
-            kind => ["SCALAR", "ENUM"].contains(&kind),
-        }
-    }
-
     /// The smallest document that asks for a field.
     fn document(&self, operation: &str, field: &Value) -> String {
         let name = field["name"].as_str().unwrap();
@@ -212,12 +205,19 @@ impl Schema {
             [] => String::new(),
             some => format!("({})", some.join(", ")),
         };
-        let selection = if self.is_leaf(&field["type"]) {
+        let selection = if is_leaf(&field["type"]) {
             ""
         } else {
             " { __typename }"
         };
         format!("{operation} {{ {name}{arguments}{selection} }}")
+    }
+}
+
+fn is_leaf(wanted: &Value) -> bool {
+    match wanted["kind"].as_str().unwrap() {
+        "NON_NULL" | "LIST" => is_leaf(&wanted["ofType"]),
+        kind => ["SCALAR", "ENUM"].contains(&kind),
     }
 }
 
