@@ -17,6 +17,9 @@ use kontor_projections::updates::Updates;
 
 use crate::auth::Tokens;
 use crate::passwords::Passwords;
+use crate::sessions::{RefreshToken, SessionDesk};
+use crate::standing::Standing;
+use crate::throttle::Throttle;
 
 /// How long a query waits for the position it asked for, unless configured otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +46,12 @@ pub struct App {
     pub product_updates: Updates<Products>,
     /// Makes and checks access tokens.
     pub tokens: Tokens,
+    /// What has become of accounts and sessions since their tokens were issued.
+    pub standing: Standing,
+    /// Begins, renews and ends sessions.
+    pub sessions: SessionDesk,
+    /// Counts attempts at what can be guessed.
+    pub throttle: Throttle,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
     /// Where the time comes from.
@@ -70,4 +79,10 @@ pub struct RequestInfo {
     pub traceparent: Option<String>,
     /// Where it came from, as far as proxies that we trust can say; `None` without a network.
     pub address: Option<IpAddr>,
+    /// What the client calls itself. Personal data, in a way: not for logs.
+    pub user_agent: Option<String>,
+    /// The refresh token in the browser's cookie.
+    pub session: Option<RefreshToken>,
+    /// Whether the answer can set a cookie: it has headers of its own.
+    pub sets_cookies: bool,
 }

@@ -46,6 +46,7 @@ pub struct Query(
     Timed<orders::OrderQueries, LOOK>,
     Timed<orders::WaitingOrderQueries, LOOK>,
     Timed<users::UserQueries, LOOK>,
+    Timed<users::SessionQueries, LOOK>,
     Timed<sales::SalesQueries, REPORT>,
     Timed<operations::OperationQueries, LOOK>,
     Timed<payment_gateway::PaymentGatewayQuery, LOOK>,
@@ -54,12 +55,15 @@ pub struct Query(
 
 /// What can be done. Every mutation takes one `input` and answers with its own payload: what was changed, the `position` in the
 /// log, and `userErrors` if it was refused; a refused mutation has changed nothing. The same `idempotencyKey` with the same input
-/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again. (`logIn`
-/// changes nothing, and has neither key nor position.)
+/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again. (What
+/// begins, renews or ends sessions or asks for a mail is not in the log, and has neither key nor position; what proves itself by a token
+/// that is good once needs no key.)
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     Timed<users::AccountMutations, CHANGE>,
     Timed<users::LogInMutation, CHANGE>,
+    Timed<users::SessionMutations, CHANGE>,
+    Timed<users::RecoveryMutations, CHANGE>,
     Timed<users::UserMutations, CHANGE>,
     Timed<users::PaymentMethodMutations, CHANGE>,
     Timed<products::ProductMutations, CHANGE>,

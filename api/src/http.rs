@@ -8,14 +8,15 @@ use async_graphql::{Executor, ServerError};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures::FutureExt;
 use tracing::error;
 
 use crate::RequestInfo;
-use crate::auth::{TokenError, Verified};
+use crate::auth::Verified;
 use crate::documents::{self, Cost};
+use crate::gate::GateError;
 use crate::media::{self, Accepted, Media};
 use crate::params::Params;
 use crate::rates::Verdict;
@@ -24,6 +25,8 @@ use crate::transport::{self, Transport};
 use crate::{edge, socket, sse};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// When to come back while sessions cannot be read, in seconds.
+const SESSIONS_AFTER: u32 = 1;
 
 /// Why a request is not executed.
 pub(crate) struct Problem {
@@ -103,8 +106,14 @@ impl Problem {
     }
 }
 
-impl From<TokenError> for Problem {
-    fn from(error: TokenError) -> Self {
+impl From<GateError> for Problem {
+    fn from(error: GateError) -> Self {
+        if let GateError::Unavailable = error {
+            let refusal = reply::retryable(Code::SessionsUnavailable, error.to_string(), SESSIONS_AFTER);
+            let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal);
+            problem.header = Some((RETRY_AFTER, HeaderValue::from(SESSIONS_AFTER)));
+            return problem;
+        }
         let mut problem = Self::new(
             StatusCode::UNAUTHORIZED,
             reply::error(Code::Unauthenticated, error.to_string()),
@@ -134,7 +143,9 @@ pub(crate) async fn graphql<E: Executor>(
     let info = transport.info(request.headers(), transport.edge.address(&request));
     let id = HeaderValue::from_str(&info.request_id).ok();
     let trace = info.request_id.clone();
-    let answer = AssertUnwindSafe(answer(transport, request, info))
+    // What goes with the answer, whatever that is.
+    let mut headers = HeaderMap::new();
+    let answer = AssertUnwindSafe(answer(transport, request, info, &mut headers))
         .catch_unwind()
         .await;
     let mut response = match answer {
@@ -149,6 +160,11 @@ pub(crate) async fn graphql<E: Executor>(
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reply::internal(&trace)).into_response()
         }
     };
+    if !headers.is_empty() {
+        // Before what the operation itself has set: a cookie that it takes away stays away.
+        headers.extend(std::mem::take(response.headers_mut()));
+        *response.headers_mut() = headers;
+    }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -159,11 +175,12 @@ async fn answer<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     let is_post = match *request.method() {
         Method::POST => true,
         Method::GET if request.headers().contains_key(UPGRADE) => {
-            return upgrade(transport, request, info).await;
+            return upgrade(transport, request, info, headers).await;
         }
         Method::GET | Method::HEAD => false,
         _ => return Err(Problem::method("GraphQL is asked with GET or POST", "GET, POST")),
@@ -175,6 +192,9 @@ async fn answer<E: Executor>(
         ));
     }
     let media = accepted.single.unwrap_or(Media::GraphqlResponse);
+    let mut info = info;
+    // A stream's headers have gone by the time an operation sets one.
+    info.sets_cookies = accepted.single.is_some();
     let edge = &transport.edge;
     let _place = edge
         .place()
@@ -184,9 +204,9 @@ async fn answer<E: Executor>(
         return Ok(counted(&verdict, media).unwrap_or_default());
     }
     let found = if is_post {
-        read_body(&transport, request, info, media).await
+        read_body(&transport, request, info, media, headers).await
     } else {
-        read_uri(&transport, &request, info, media)
+        read_uri(&transport, request, info, media, headers).await
     };
     // Also what cannot be executed has been asked for.
     let (user, cost) = found.as_ref().map_or((None, 1), |operation| {
@@ -220,11 +240,12 @@ async fn upgrade<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     // Clients that can send headers need not repeat the token in `connection_init`.
     let edge = &transport.edge;
     edge.check_origin(request.headers())?;
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let user = viewer.as_ref().map(|verified| verified.viewer.user_id);
     let verdict = edge.ask(info.address, user, 1).await;
     if let Some(refused) = verdict.and_then(|verdict| counted(&verdict, Media::GraphqlResponse)) {
@@ -243,6 +264,7 @@ async fn read_body<E: Executor>(
     request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
     if !media::is_json(request.headers()) {
         return Err(Problem::new(
@@ -250,7 +272,7 @@ async fn read_body<E: Executor>(
             reply::error(Code::BadRequest, "the body must be application/json in UTF-8"),
         ));
     }
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let limit = transport.engine.limits().body_bytes;
     let announced = request
         .headers()
@@ -284,13 +306,14 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-fn read_uri<E: Executor>(
+async fn read_uri<E: Executor>(
     transport: &Transport<E>,
-    request: &Request,
+    request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let params =
         Params::from_uri(request.uri()).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     let operation = accept(transport, params, viewer, info, media)?;

@@ -18,6 +18,8 @@ pub enum Code {
     LimitExceeded,
     /// The access token is not valid, or not any more.
     Unauthenticated,
+    /// Sessions cannot be read at the moment.
+    SessionsUnavailable,
     /// A page of another origin asks in the name of whoever looks at it.
     Forbidden,
     /// Too much was asked for, for now.
@@ -44,6 +46,7 @@ impl Code {
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::LimitExceeded => "GRAPHQL_LIMIT_EXCEEDED",
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::SessionsUnavailable => "SESSIONS_UNAVAILABLE",
             Self::Forbidden => "FORBIDDEN",
             Self::RateLimited => "RATE_LIMITED",
             Self::Overloaded => "OVERLOADED",
@@ -68,6 +71,16 @@ pub fn with_code(mut error: ServerError, code: Code) -> ServerError {
         .extensions
         .get_or_insert_with(ErrorExtensionValues::default)
         .set("code", code.as_str());
+    error
+}
+
+/// An error that may be gone after so many seconds.
+#[must_use]
+pub fn retryable(code: Code, message: impl Into<String>, retry_after: u32) -> ServerError {
+    let mut error = error(code, message);
+    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    extensions.set("retryable", true);
+    extensions.set("retryAfter", retry_after);
     error
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::Executor;
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
 use kontor_fulfilment::payments::WebhookVerifier;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +22,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{debug, error, warn};
 
+use crate::auth::keys::KNOWN_BEFORE;
 use crate::documents::Engine;
 use crate::edge::{Edge, Protection, compressed, hardened};
+use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
 use crate::guard::Limits;
 use crate::guard::cost::Costs;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
 use crate::persisted::Documents;
 use crate::transport::{Timing, Transport};
-use crate::{App, graphql, playground, reply, webhooks};
+use crate::{App, Tokens, graphql, playground, reply, webhooks};
 
 /// How long requests, streams and sockets may take to end once the process is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -114,8 +116,15 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         let transport = Transport {
             engine,
             edge: Edge::new(&protection, &options.origins, Some(app.redis.clone())),
-            tokens: app.tokens.clone(),
-            clock: Arc::clone(&app.clock),
+            gate: Gate {
+                tokens: app.tokens.clone(),
+                standing: app.standing.clone(),
+                clock: Arc::clone(&app.clock),
+                renewal: Some(Renewal {
+                    desk: app.sessions.clone(),
+                    pool: app.store.pool().clone(),
+                }),
+            },
             ids: app.store.ids().clone(),
             timing: options.timing,
             stop: options.stop.clone(),
@@ -123,6 +132,7 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         };
         router = router
             .merge(endpoint(transport))
+            .route("/.well-known/jwks.json", get(jwks).with_state(app.tokens.clone()))
             .merge(webhooks::routes(&app, options.webhooks))
             .merge(playground::routes(options.playground));
         if let Some(page) = options.simulator {
@@ -172,7 +182,10 @@ fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
                 HeaderName::from_static("ratelimit"),
                 HeaderName::from_static("ratelimit-policy"),
                 RETRY_AFTER,
+                ACCESS_TOKEN,
             ])
+            // For the session's cookie. The origins are named one by one.
+            .allow_credentials(true)
             .max_age(CORS_MAX_AGE),
     )
 }
@@ -189,6 +202,13 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         HeaderValue::from_static("application/json; charset=utf-8"),
     );
     (StatusCode::INTERNAL_SERVER_ERROR, [json], body).into_response()
+}
+
+/// The public keys of access tokens. May be kept for as long as a key is known before it signs.
+async fn jwks(State(tokens): State<Tokens>) -> impl IntoResponse {
+    let seconds = KNOWN_BEFORE.num_seconds();
+    let kept = format!("public, max-age={seconds}");
+    ([(CACHE_CONTROL, kept)], Json(tokens.jwks()))
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {

@@ -4,7 +4,6 @@ mod operations;
 mod protocol;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::operations::{Operations, Running};
 use self::protocol::{FromClient, close};
 use crate::RequestInfo;
-use crate::auth::Verified;
+use crate::auth::{TokenError, Verified};
 use crate::documents;
 use crate::edge::SocketPlace;
 use crate::http::Problem;
@@ -79,8 +78,8 @@ struct Session<E> {
     socket: WebSocket,
     operations: Operations,
     viewer: Option<Verified>,
-    traceparent: Option<String>,
-    address: Option<IpAddr>,
+    /// What the upgrade came with.
+    info: RequestInfo,
     /// When the access token's time is over.
     expiry: Option<Instant>,
     /// `connection_init` has been there.
@@ -109,8 +108,7 @@ impl<E: Executor> Session<E> {
             socket,
             operations: Operations::default(),
             viewer,
-            traceparent: info.traceparent,
-            address: info.address,
+            info,
             welcome: false,
             opened: now,
             heard: now,
@@ -154,6 +152,7 @@ impl<E: Executor> Session<E> {
         let stop = self.transport.stop.clone();
         let stopped = stop.cancelled();
         let timer = sleep_until(self.deadline());
+        let mut rung = self.transport.gate.standing.watch();
         tokio::pin!(stopped, timer);
         loop {
             tokio::select! {
@@ -168,11 +167,27 @@ impl<E: Executor> Session<E> {
                     self.time_passes().await?;
                     timer.as_mut().reset(self.deadline());
                 }
+                Ok(()) = rung.changed() => self.still_stands()?,
                 () = &mut stopped => {
                     return Err(End::Close(close::RESTART, "The server restarts".into()));
                 }
             }
         }
+    }
+
+    /// Ends the socket if its token says what is not true any more.
+    fn still_stands(&self) -> Result<(), End> {
+        let Some(verified) = &self.viewer else {
+            return Ok(());
+        };
+        self.transport.gate.standing.check(verified).map_err(|why| {
+            let code = match why {
+                // Somebody who comes back with a new token is welcome.
+                TokenError::Outdated => close::UNAUTHORIZED,
+                _ => close::FORBIDDEN,
+            };
+            End::Close(code, why.to_string().into())
+        })
     }
 
     /// When to look again, at the latest.
@@ -244,7 +259,9 @@ impl<E: Executor> Session<E> {
         if let Some(authorization) = authorization {
             let verified = self
                 .transport
+                .gate
                 .bearer(authorization)
+                .await
                 .map_err(|error| End::Close(close::FORBIDDEN, format!("Forbidden: {error}").into()))?;
             self.expiry = Some(self.transport.end_of(&verified));
             self.viewer = Some(verified);
@@ -289,7 +306,7 @@ impl<E: Executor> Session<E> {
         let found = found.and_then(|prepared| Ok((engine.cost(&prepared, &operation)?, prepared)));
         let cost = found.as_ref().ok().and_then(|(cost, _)| *cost);
         let verdict = edge
-            .ask(self.address, user, cost.map_or(1, |cost| cost.requested))
+            .ask(self.info.address, user, cost.map_or(1, |cost| cost.requested))
             .await;
         if let Some(wait) = verdict.and_then(|verdict| verdict.retry_after) {
             return Err(crate::edge::rate_limited(Verdict::seconds(wait)));
@@ -299,8 +316,8 @@ impl<E: Executor> Session<E> {
         let streams = kind == Some(OperationType::Subscription);
         let info = RequestInfo {
             request_id: self.transport.ids.next().to_string(),
-            traceparent: self.traceparent.clone(),
-            address: self.address,
+            sets_cookies: false,
+            ..self.info.clone()
         };
         let trace = info.request_id.clone();
         let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());

@@ -40,7 +40,7 @@ mod examples;
 pub use address::{Address, CountryCode};
 pub use claims::{ClaimChange, ClaimKind};
 pub use entity::{Entity, Schema};
-pub use ids::{IdError, OrderId, PaymentMethodId, ProductId, UserId};
+pub use ids::{IdError, OrderId, PaymentMethodId, ProductId, SessionId, UserId};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     CaptureAt, Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, Payment,

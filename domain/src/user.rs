@@ -27,7 +27,7 @@ pub use role::Role;
 
 use payment_methods::PaymentMethods;
 
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Account {
     email: Personal<Email>,
+    email_verified: bool,
     name: Personal<PersonName>,
     phone: Option<Personal<Phone>>,
     channels: Channels,
@@ -59,6 +60,14 @@ impl User {
     #[must_use]
     pub fn email(&self) -> Option<&Personal<Email>> {
         self.account.as_ref().map(|account| &account.email)
+    }
+
+    /// Whether the owner has shown that they read mail sent there.
+    #[must_use]
+    pub fn email_verified(&self) -> bool {
+        self.account
+            .as_ref()
+            .is_some_and(|account| account.email_verified)
     }
 
     /// What to call them.
@@ -149,6 +158,12 @@ impl Account {
                 email,
                 previous: self.email.clone(),
             }),
+            UserCommand::VerifyEmail { email } => {
+                if email.reveal().folded() != self.email.reveal().folded() {
+                    return Err(UserError::AnotherEmail);
+                }
+                (!self.email_verified).then_some(UserEvent::EmailVerified {})
+            }
             UserCommand::ChooseChannels { email, sms } => {
                 (self.channels != Channels { email, sms }).then_some(UserEvent::ChannelsChosen { email, sms })
             }
@@ -178,7 +193,12 @@ impl Account {
                 self.name = name;
                 self.phone = phone;
             }
-            UserEvent::EmailChanged { email, .. } => self.email = email,
+            UserEvent::EmailChanged { email, .. } => {
+                // Another spelling of the same address is as good.
+                self.email_verified &= email.reveal().folded() == self.email.reveal().folded();
+                self.email = email;
+            }
+            UserEvent::EmailVerified {} => self.email_verified = true,
             UserEvent::ChannelsChosen { email, sms } => self.channels = Channels { email, sms },
             UserEvent::PasswordChanged { password_hash } => {
                 self.password_hash = Some(password_hash);
@@ -234,6 +254,7 @@ impl Aggregate for User {
             ) => {
                 self.account = Some(Account {
                     email,
+                    email_verified: false,
                     name,
                     phone,
                     channels: Channels::default(),

@@ -4,6 +4,7 @@
 //! A process manager's commands carry keys derived from the event they answer, so that whoever repeats a step, after a
 //! crash or with a stolen lease, gets the outcome of the first time.
 
+pub mod account_mail;
 pub mod cashier;
 pub mod notifications;
 pub mod order_process;

@@ -5,6 +5,7 @@
 //! then notes that it did. So a provider may get a message twice, under the same id, when a worker dies in between; the
 //! record has it once. Rebuilding views is none of this consumer's business, and sends nothing.
 
+mod account;
 mod amount;
 mod compose;
 mod config;
@@ -32,6 +33,7 @@ pub use record::{Counts, DeadNotification, NotAnId, NotificationId, counts, dead
 pub use sender::{lease_of, run};
 pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
+pub(crate) use account::AccountLetter;
 use record::News;
 
 /// Orders whose customer is looked up at the same time.

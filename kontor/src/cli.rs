@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use kontor_api::sessions::{CookieTerms, SessionTerms};
 use kontor_eventstore::SystemClock;
 use kontor_fulfilment::notifications::{
     MailBy, NotificationId, NotificationsConfig, Secret, SmsBy, outbox_in,
@@ -17,6 +18,7 @@ use kontor_fulfilment::payments::WebhookSecret;
 use kontor_fulfilment::payments::stripe::SecretKey;
 
 use crate::commands;
+use crate::commands::run::AccountTerms;
 use crate::runtime::Runtime;
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
@@ -117,6 +119,9 @@ enum Command {
         /// `customer`, `staff` or `admin`.
         role: String,
     },
+    /// Adds a key that access tokens are signed with from a minute from now on. Nobody is logged out: the old one is dropped when the
+    /// last of its tokens has expired.
+    RotateSigningKey,
     /// Takes in another shop's books.
     #[command(subcommand)]
     Import(Import),
@@ -159,10 +164,28 @@ pub struct RunOptions {
     #[arg(long, env = "KONTOR_UNPAID_ORDERS", value_parser = clap::builder::FalseyValueParser::new())]
     pub unpaid_orders: bool,
     #[command(flatten)]
+    accounts: AccountOptions,
+    #[command(flatten)]
     notifications: NotificationsOptions,
     /// How the endpoint is protected.
     #[command(flatten)]
     pub edge: EdgeOptions,
+}
+
+/// How people stay logged in.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Accounts")]
+struct AccountOptions {
+    /// How many days a session lives without being used.
+    #[arg(long, env = "KONTOR_SESSION_IDLE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    session_idle_days: u64,
+    /// How many days a session lives in all.
+    #[arg(long, env = "KONTOR_SESSION_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    session_days: u64,
+    /// Sets the session's cookie without `Secure`, for browsers that take no such cookie over plain HTTP. Only where Kontor listens on
+    /// this machine alone.
+    #[arg(long)]
+    insecure_cookies: bool,
 }
 
 /// How to run the payment simulator.
@@ -201,6 +224,12 @@ struct NotificationsOptions {
     /// Whom mails come from: `Name <address>`. The shop calls itself by the name.
     #[arg(long, env = "KONTOR_MAIL_FROM")]
     mail_from: Option<String>,
+    /// The shop's page where a forgotten password is set, with `{token}` in its address; without one the mail has the bare token.
+    #[arg(long, env = "KONTOR_RESET_URL")]
+    reset_url: Option<String>,
+    /// The shop's page where an e-mail address is verified, likewise.
+    #[arg(long, env = "KONTOR_VERIFY_URL")]
+    verify_url: Option<String>,
     /// SMS provider: `https://account:token@host`, with Twilio's interface. Without one, SMS are written into the outbox.
     #[arg(long, env = "KONTOR_SMS_URL", hide_env_values = true, requires = "sms_from")]
     sms_url: Option<Secret>,
@@ -222,6 +251,32 @@ struct NotificationsOptions {
 }
 
 impl RunOptions {
+    /// How accounts are to be kept.
+    ///
+    /// # Errors
+    /// When cookies would go over the network as anybody can read them.
+    pub fn accounts(&self) -> Result<AccountTerms> {
+        let typed = &self.accounts;
+        if typed.insecure_cookies && !self.listen.ip().is_loopback() {
+            bail!(
+                "--insecure-cookies is for 127.0.0.1 only; {} can be reached from elsewhere",
+                self.listen
+            );
+        }
+        let days = |count| Duration::from_secs(count * 24 * 60 * 60);
+        Ok(AccountTerms {
+            sessions: SessionTerms {
+                idle: days(typed.session_idle_days),
+                longest: days(typed.session_days),
+                ..SessionTerms::default()
+            },
+            cookie: CookieTerms {
+                secure: !typed.insecure_cookies,
+            },
+            ..AccountTerms::default()
+        })
+    }
+
     /// How notifications are to be sent by a shop whose data is there.
     #[must_use]
     pub fn notifications(&self, place: &Place) -> NotificationsConfig {
@@ -231,6 +286,8 @@ impl RunOptions {
         NotificationsConfig {
             mail: typed.smtp_url.clone().map_or(MailBy::Outbox, MailBy::Smtp),
             mail_from: typed.mail_from.clone().unwrap_or(usual.mail_from),
+            reset_url: typed.reset_url.clone(),
+            verify_url: typed.verify_url.clone(),
             sms: match (&typed.sms_url, &typed.sms_from) {
                 (Some(url), Some(from)) => SmsBy::Http {
                     url: url.clone(),
@@ -355,6 +412,7 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
             commands::notifications::retry(runtime, id).await
         }
         Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
+        Command::RotateSigningKey => commands::rotate_signing_key::rotate_signing_key(runtime).await,
         // Answered by `carry_out`.
         Command::Run(_) | Command::Gateway(_) | Command::Schema | Command::Health { .. } => {
             Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ pub mod health;
 pub mod import;
 pub mod notifications;
 pub mod replay;
+pub mod rotate_signing_key;
 pub mod run;
 pub mod status;
 pub mod verify;

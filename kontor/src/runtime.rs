@@ -9,7 +9,7 @@ use kontor_eventstore::{
 };
 use kontor_fulfilment::notifications::{self, Channel, Post};
 use kontor_fulfilment::payments::{Payments, PaymentsConfig};
-use kontor_fulfilment::{Notifications, OrderProcess, cashier, webhook_inbox};
+use kontor_fulfilment::{Notifications, OrderProcess, account_mail, cashier, webhook_inbox};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -175,6 +175,12 @@ impl Runtime {
                 self.stop.clone(),
             ));
         }
+        self.tasks.spawn(account_mail::run(
+            self.worker.clone(),
+            post,
+            Arc::clone(&self.clock),
+            self.stop.clone(),
+        ));
     }
 
     fn spawn_mirror<M: MirrorOf>(&self) {

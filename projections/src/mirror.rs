@@ -25,6 +25,8 @@ const BATCH: usize = 4_000;
 const PAGE: i64 = 1_000;
 /// A reader waits no longer for Redis; Postgres has the answer too.
 const READ_PATIENCE: Duration = Duration::from_millis(250);
+/// How long whoever has nobody else to ask waits for Redis.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After a failure readers leave Redis alone for so long.
 const REST: Duration = Duration::from_secs(1);
 
@@ -126,6 +128,19 @@ impl Redis {
         query: &redis::Pipeline,
     ) -> Result<T, RedisError> {
         query.query_async(&mut self.connection.clone()).await
+    }
+
+    /// Runs a script, for what lives in Redis and nowhere else: there is nobody to ask instead.
+    ///
+    /// # Errors
+    /// When Redis does not answer within a second. Whether the script ran is not known then.
+    pub async fn run<T: redis::FromRedisValue>(
+        &self,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, RedisError> {
+        let mut connection = self.connection.clone();
+        let answer = tokio::time::timeout(PATIENCE, script.invoke_async(&mut connection)).await;
+        answer.unwrap_or_else(|_| Err((redis::ErrorKind::Io, "no answer in time").into()))
     }
 
     /// How far a mirror has come; `None` if Redis was emptied.

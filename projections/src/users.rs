@@ -13,6 +13,10 @@ use crate::view::{FoldError, View, column, follows};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "columns of a table: each is told and changed by itself"
+)]
 pub struct UserRow {
     /// `usr_…`
     pub id: String,
@@ -38,6 +42,8 @@ pub struct UserRow {
     pub by_email: bool,
     /// Whether they are told by SMS, if they have a phone number.
     pub by_sms: bool,
+    /// Whether they have shown that they read mail sent to the address.
+    pub email_verified: bool,
     /// Means of payment they keep, in the order in which they were saved.
     pub payment_methods: Json<Vec<PaymentMethod>>,
 }
@@ -56,7 +62,7 @@ macro_rules! rows {
     ($rest:literal $(, $value:expr)*) => {
         sqlx::query_as!(
             UserRow,
-            r#"SELECT id, email, name, phone, roles, active, registered_at, updated_at, version, position, by_email, by_sms,
+            r#"SELECT id, email, name, phone, roles, active, registered_at, updated_at, version, position, by_email, by_sms, email_verified,
                       payment_methods AS "payment_methods: Json<Vec<PaymentMethod>>"
                FROM users "# + $rest
             $(, $value)*
@@ -126,6 +132,7 @@ impl View for Users {
                 position: event.position.cast_signed(),
                 by_email: Channels::default().email,
                 by_sms: Channels::default().sms,
+                email_verified: false,
                 payment_methods: Json(Vec::new()),
             });
             return Ok(());
@@ -139,7 +146,12 @@ impl View for Users {
                 name.reveal().as_str().clone_into(&mut row.name);
                 row.phone = phone.as_ref().map(|phone| phone.reveal().as_str().to_owned());
             }
-            UserEvent::EmailChanged { email, .. } => email.reveal().as_str().clone_into(&mut row.email),
+            UserEvent::EmailChanged { email, previous } => {
+                // Another spelling of the same address is as good.
+                row.email_verified &= email.reveal().folded() == previous.reveal().folded();
+                email.reveal().as_str().clone_into(&mut row.email);
+            }
+            UserEvent::EmailVerified {} => row.email_verified = true,
             UserEvent::RoleGranted { role } => row.roles.extend(names(&[*role])),
             UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
             UserEvent::Deactivated { .. } => row.active = false,
@@ -177,11 +189,12 @@ impl View for Users {
             "UPDATE users u
              SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
                  active = n.active, updated_at = n.updated_at, version = n.version, position = n.position,
-                 by_email = n.by_email, by_sms = n.by_sms, payment_methods = n.payment_methods::json
+                 by_email = n.by_email, by_sms = n.by_sms, payment_methods = n.payment_methods::json,
+                 email_verified = n.email_verified
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
-                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::text[])
+                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::text[], $13::bool[])
                   AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms,
-                       payment_methods)
+                       payment_methods, email_verified)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.email.as_str()) as &[&str],
@@ -194,7 +207,8 @@ impl View for Users {
             &column(rows, |row| row.position),
             &column(rows, |row| row.by_email),
             &column(rows, |row| row.by_sms),
-            &payment_methods
+            &payment_methods,
+            &column(rows, |row| row.email_verified)
         )
         .execute(connection)
         .await
@@ -202,7 +216,7 @@ impl View for Users {
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {
-        copy.row(13)
+        copy.row(14)
             .text(&row.id)
             .text(&row.email)
             .text(&row.name)
@@ -215,7 +229,8 @@ impl View for Users {
             .integer(row.position)
             .boolean(row.by_email)
             .boolean(row.by_sms)
-            .json(&row.payment_methods);
+            .json(&row.payment_methods)
+            .boolean(row.email_verified);
     }
 }
 

@@ -35,7 +35,7 @@ const QUERY: &str = "query Product($id: ID!) { product(id: $id) { id name sku de
 pub(crate) async fn unguarded() -> Result<()> {
     let variable = |name: &'static str| std::env::var(name).context(name);
     let runtime = Runtime::open(&variable("DATABASE_URL")?, &variable("REDIS_URL")?).await?;
-    let app = Arc::new(run::app(&runtime, Passwords::new()).await?);
+    let app = Arc::new(run::app(&runtime, Passwords::new(), &run::AccountTerms::default()).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let options = RouterOptions {
         metrics: Some(kontor_api::metrics::install()),

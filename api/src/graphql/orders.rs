@@ -102,7 +102,7 @@ impl OrderAction {
 fn may(viewer: Option<&Viewer>, action: domain::OrderAction, customer_id: &str) -> bool {
     match action.performed_by() {
         PerformedBy::Process => false,
-        PerformedBy::Staff => Permission::OrderFulfil.held_by(viewer),
+        PerformedBy::Staff => Permission::OrderShip.held_by(viewer),
         PerformedBy::CustomerOrStaff => {
             let own = |viewer: &Viewer| {
                 customer_id
@@ -293,6 +293,7 @@ mod tests {
         Viewer {
             user_id: UserId::from_ulid(ulid::Ulid::from_parts(1, number)),
             roles: roles.into(),
+            session: kontor_domain::SessionId::from_ulid(ulid::Ulid::from_parts(1, 1)),
         }
     }
 

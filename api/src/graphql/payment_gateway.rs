@@ -36,7 +36,7 @@ pub(crate) struct PaymentGatewayQuery;
 
 #[Object]
 impl PaymentGatewayQuery {
-    /// How the payment gateway is doing. For staff; `FORBIDDEN` for customers.
+    /// How the payment gateway is doing. For staff; `FORBIDDEN` for customers. Needs `log:read`.
     async fn payment_gateway(&self, ctx: &Context<'_>) -> Result<PaymentGateway> {
         require(ctx, Permission::LogRead)?;
         let desk = &app(ctx).payments;

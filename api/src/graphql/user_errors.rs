@@ -220,6 +220,40 @@ user_errors! {
     EmailTaken {}
     /// E-mail address and password do not belong together. Which of the two is wrong is not told.
     InvalidCredentials {}
+    /// The password is too easily guessed.
+    WeakPassword {
+        /// How hard it is to guess, from 0 (among the first ones anybody tries) to 4; see zxcvbn.
+        score: i32,
+        /// The least score that is taken.
+        minimum: i32,
+        /// What is wrong with it, in English, for whoever chose it.
+        warning: Option<String>,
+        /// What would be better, in English.
+        suggestions: Vec<String>,
+    }
+    /// The token is none, or has been used, or its time is over, or the account has another e-mail address by now.
+    InvalidToken {}
+    /// The account has another e-mail address.
+    EmailIsAnother {}
+    /// Too many attempts at this account, or from where you are. Each attempt counts, also several in one document.
+    TooManyAttempts {
+        /// When the next attempt will be looked at, in seconds from now.
+        retry_after: i32,
+    }
+    /// Sessions cannot be begun, renewed or ended at the moment. Nothing is wrong with the request: send it again. Access tokens
+    /// that you have stay good until they expire.
+    SessionsUnavailable {
+        /// When to try again, in seconds from now.
+        retry_after: i32,
+    }
+    /// The session is over: it was ended, nobody has used it for long, it has lasted as long as it may, or the refresh token had been
+    /// used before. Log in again.
+    SessionEnded {}
+    /// You have no such session (any more).
+    SessionNotFound {
+        /// The id that was given.
+        session_id: ID,
+    }
     /// The account is deactivated: it cannot log in and takes no changes until it is reactivated.
     AccountDeactivated {}
     /// Every account is a customer's: that role cannot be revoked.

@@ -19,11 +19,15 @@ mod log_in;
 mod manage;
 mod payload;
 mod payment_methods;
+mod recovery;
+mod sessions;
 
 pub(crate) use account::AccountMutations;
 pub(crate) use log_in::LogInMutation;
 pub(crate) use manage::UserMutations;
 pub(crate) use payment_methods::{PaymentMethodMutations, payment_method_not_found};
+pub(crate) use recovery::RecoveryMutations;
+pub(crate) use sessions::{SessionMutations, SessionQueries};
 
 use payment_methods::PaymentMethod;
 
@@ -64,6 +68,11 @@ impl User {
         &self.0.email
     }
 
+    /// Whether somebody has shown that they read mail sent to that address: see `requestEmailVerification`.
+    async fn email_verified(&self) -> bool {
+        self.0.email_verified
+    }
+
     /// What to call them: 1 to 200 characters.
     async fn name(&self) -> &str {
         &self.0.name
@@ -87,7 +96,7 @@ impl User {
         self.0.payment_methods.iter().map(PaymentMethod::of_row).collect()
     }
 
-    /// What the account may do. A role given or taken counts from the next log-in on.
+    /// What the account may do. A role given or taken counts within seconds; access tokens from before it are good no more.
     async fn roles(&self) -> Vec<Role> {
         let role = |role: &String| domain::Role::parse(role).map(Role::from);
         self.0.roles.iter().filter_map(role).collect()
@@ -161,7 +170,7 @@ impl UserQueries {
         Ok(visible_user(ctx, viewer, id).await?.map(User))
     }
 
-    /// All users, newest first. For staff; `FORBIDDEN` for customers.
+    /// All users, newest first. For staff; `FORBIDDEN` for customers. Needs `user:read-all`.
     async fn users(
         &self,
         ctx: &Context<'_>,

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::auth::{LIFETIME, SigningKey, Tokens};
+use crate::auth::{Grant, LIFETIME, SigningKey, Tokens};
+use crate::standing::Standing;
 use crate::{RequestInfo, Viewer};
 
 struct Basics;
@@ -129,9 +130,13 @@ impl Bench {
         let injected: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let transport = Transport {
             engine: Engine::new(tiny(), Limits::default()),
-            tokens: Tokens::from_keys(&[SigningKey::generate().unwrap()]).unwrap(),
             ids: Ids::seeded(Arc::clone(&injected), 1),
-            clock: injected,
+            gate: Gate {
+                tokens: Tokens::from_keys(vec![SigningKey::generate(injected.now()).unwrap()]).unwrap(),
+                standing: Standing::default(),
+                clock: injected,
+                renewal: None,
+            },
             timing: Timing {
                 goodbye: Duration::from_millis(500),
                 ..Timing::default()
@@ -148,11 +153,13 @@ impl Bench {
     }
 
     fn token(&self) -> String {
-        let (token, _) = self
-            .transport
-            .tokens
-            .issue(Self::user(), &[Role::Customer], self.clock.now())
-            .unwrap();
+        let grant = Grant {
+            user_id: Self::user(),
+            roles: &[Role::Customer],
+            session: "ses_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            version: 1,
+        };
+        let (token, _) = self.transport.gate.tokens.issue(grant, self.clock.now()).unwrap();
         token
     }
 

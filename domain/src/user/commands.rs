@@ -32,6 +32,11 @@ pub enum UserCommand {
         /// Must be free, without regard to case.
         email: Personal<Email>,
     },
+    /// The account's owner has shown that they read mail sent to this address.
+    VerifyEmail {
+        /// Which.
+        email: Personal<Email>,
+    },
     /// Chooses how to be told what happens. Before that: by e-mail, not by SMS.
     ChooseChannels {
         /// By e-mail.
@@ -89,6 +94,9 @@ pub enum UserError {
     /// A closed account takes no changes until it is opened again.
     #[error("the account is deactivated")]
     Deactivated,
+    /// The account has moved to another address since.
+    #[error("the account has another e-mail address")]
+    AnotherEmail,
     /// Every account is a customer's.
     #[error("the customer role cannot be revoked")]
     CustomerRoleStays,

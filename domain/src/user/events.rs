@@ -42,6 +42,8 @@ pub enum UserEvent {
         /// The one before.
         previous: Personal<Email>,
     },
+    /// The e-mail address of this moment is the owner's.
+    EmailVerified {},
     /// The customer wants to be told on these channels, and no other.
     ChannelsChosen {
         /// By e-mail.
@@ -95,6 +97,7 @@ impl UserEvent {
             Self::Registered { .. } => "Registered",
             Self::ProfileChanged { .. } => "ProfileChanged",
             Self::EmailChanged { .. } => "EmailChanged",
+            Self::EmailVerified {} => "EmailVerified",
             Self::ChannelsChosen { .. } => "ChannelsChosen",
             Self::PasswordChanged { .. } => "PasswordChanged",
             Self::RoleGranted { .. } => "RoleGranted",

@@ -25,8 +25,8 @@ pub enum DeliveryError {
 
 /// A mail, ready to go.
 pub struct Mail {
-    /// Of the event it tells of.
-    pub position: u64,
+    /// Names it among the files of an outbox.
+    pub name: String,
     /// With all its headers.
     pub message: lettre::Message,
 }

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use kontor_api::auth::LIFETIME;
+use kontor_api::sessions::{CookieTerms, EndedSessions, SessionDesk, SessionTerms, Sessions};
+use kontor_api::standing::Standing;
+use kontor_api::throttle::{Throttle, ThrottleTerms};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
 use kontor_eventstore::SystemClock;
 use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
 use kontor_fulfilment::payments::simulator::server::customers_page;
 use kontor_fulfilment::payments::simulator::webhooks::Webhooks;
 use kontor_fulfilment::payments::{WebhookSecret, WebhookVerifier};
-use kontor_fulfilment::{cashier, webhook_inbox};
+use kontor_fulfilment::{account_mail, cashier, webhook_inbox};
+use kontor_projections::account_changes::AccountChanges;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::offers::Offers;
@@ -96,6 +101,7 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         runtime.spawn_workers();
         runtime.spawn_senders(post);
         workers.extend(Channel::ALL.map(|channel| lease_of(channel).to_owned()));
+        workers.push(account_mail::LEASE.to_owned());
         workers.extend(
             runtime
                 .consumers()
@@ -105,7 +111,7 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         workers.extend([cashier::LEASE, webhook_inbox::LEASE].map(str::to_owned));
         workers.extend(MIRRORS.map(str::to_owned));
     }
-    let mut app = app(runtime, passwords).await?;
+    let mut app = app(runtime, passwords, &options.accounts()?).await?;
     app.unpaid_orders = options.unpaid_orders;
     let app = Arc::new(app);
     let sockets = TaskTracker::new();
@@ -134,6 +140,17 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         .context("the server failed")?;
     say("stopped");
     Ok(())
+}
+
+/// How accounts are kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AccountTerms {
+    /// How long sessions live.
+    pub sessions: SessionTerms,
+    /// How their cookie is set.
+    pub cookie: CookieTerms,
+    /// How often passwords may be tried.
+    pub throttle: ThrottleTerms,
 }
 
 /// The simulator's page, if it takes the payments, and whose webhooks are believed: its own as well, for it tells of what its
@@ -187,9 +204,27 @@ pub(super) fn url_of(mut address: SocketAddr) -> String {
 ///
 /// # Errors
 /// When the signing keys cannot be read.
-pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
+pub async fn app(runtime: &Runtime, passwords: Passwords, accounts: &AccountTerms) -> Result<App> {
     let (store, progress, redis) = (&runtime.store, &runtime.progress, &runtime.redis);
     let pool = runtime.pool().clone();
+    let (clock, stop) = (&runtime.clock, &runtime.stop);
+    let tokens = Tokens::open(&pool, clock.now()).await?;
+    tokio::spawn(
+        tokens
+            .clone()
+            .keep_up(pool.clone(), Arc::clone(clock), stop.clone()),
+    );
+    let bell = Arc::default();
+    let ended = EndedSessions::spawn(pool.clone(), Arc::clone(&bell), stop.clone()).await?;
+    let changes = AccountChanges::spawn(
+        store.clone(),
+        clock.now(),
+        LIFETIME,
+        Arc::clone(&bell),
+        stop.clone(),
+    )
+    .await?;
+    let sessions = Sessions::new(redis.clone(), accounts.sessions);
     Ok(App {
         store: store.clone(),
         progress: Arc::clone(progress),
@@ -205,7 +240,17 @@ pub async fn app(runtime: &Runtime, passwords: Passwords) -> Result<App> {
         best_sellers: BestSellers::new(redis.clone(), pool.clone()),
         order_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
         product_updates: Updates::spawn(store.clone(), Arc::clone(progress), runtime.stop.clone()),
-        tokens: Tokens::open(&pool, runtime.clock.now()).await?,
+        standing: Standing::new(changes, ended.clone(), bell),
+        sessions: SessionDesk::new(
+            store.clone(),
+            tokens.clone(),
+            Arc::clone(clock),
+            sessions,
+            ended,
+            accounts.cookie,
+        ),
+        throttle: Throttle::new(redis.clone(), Arc::clone(clock), accounts.throttle),
+        tokens,
         passwords,
         clock: Arc::clone(&runtime.clock),
         patience: kontor_api::app::PATIENCE,

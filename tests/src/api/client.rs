@@ -187,6 +187,20 @@ impl Client {
         }
     }
 
+    /// Asks, and looks at the headers of the answer too.
+    pub async fn ask_all(&self, query: &str, variables: Value) -> (Answer, reqwest::header::HeaderMap) {
+        let request = self.request(query, &variables, "application/graphql-response+json");
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.json().await.unwrap();
+        let answer = Answer {
+            status,
+            body,
+            headers: HashMap::new(),
+        };
+        (answer, headers)
+    }
+
     /// Asks, and is answered.
     pub async fn read(&self, query: &str, variables: Value) -> Value {
         self.ask(query, variables).await.data()

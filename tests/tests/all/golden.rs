@@ -25,7 +25,7 @@ macro_rules! variants {
 }
 
 fn events() -> [(&'static str, Vec<&'static str>); 3] {
-    let user = variants!(UserEvent: Registered, ProfileChanged, EmailChanged, ChannelsChosen, PasswordChanged, RoleGranted,
+    let user = variants!(UserEvent: Registered, ProfileChanged, EmailChanged, EmailVerified, ChannelsChosen, PasswordChanged, RoleGranted,
                          RoleRevoked, Deactivated, Reactivated, PaymentMethodSaved, PaymentMethodRemoved);
     let product = variants!(ProductEvent: Created, DetailsChanged, CategoryChanged, PriceChanged, StockReceived,
                             StockAdjusted, StockReserved, ReservationRefused, ReservationReleased,

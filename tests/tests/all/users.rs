@@ -66,6 +66,7 @@ async fn a_row_is_what_the_events_say() {
         position: 1,
         by_email: true,
         by_sms: false,
+        email_verified: false,
         payment_methods: Json(Vec::new()),
     };
     assert!(row(&shop, id).await == registered);
@@ -113,6 +114,7 @@ async fn a_row_is_what_the_events_say() {
         position: 14,
         by_email: false,
         by_sms: true,
+        email_verified: false,
         payment_methods: Json(vec![method(1, "My blue card"), method(4, "Green card")]),
         ..registered
     };

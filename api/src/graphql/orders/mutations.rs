@@ -171,34 +171,34 @@ impl OrderMutations {
     }
 
     /// Hands a confirmed order to a carrier; its pieces leave the stock. For staff. Done again with the same tracking number, it
-    /// changes nothing.
+    /// changes nothing. Needs `order:ship`.
     async fn ship_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order, and how it travels.")] input: ShipOrderInput,
     ) -> Result<OrderPayload<ShipOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, ship(ctx, input).await)
     }
 
-    /// Notes that a shipped order arrived. For staff. Done to a delivered order, it changes nothing.
+    /// Notes that a shipped order arrived. For staff. Done to a delivered order, it changes nothing. Needs `order:ship`.
     async fn deliver_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order.")] input: DeliverOrderInput,
     ) -> Result<OrderPayload<DeliverOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, deliver(ctx, input).await)
     }
 
     /// Takes items of a delivered order back, refunds them, and puts them into stock again if they can be sold. For staff. Each
-    /// new idempotency key takes items back once more.
+    /// new idempotency key takes items back once more. Needs `order:refund`.
     async fn return_items(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Of which order, what comes back, and what is refunded.")] input: ReturnItemsInput,
     ) -> Result<OrderPayload<ReturnItemsError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderRefund)?;
         OrderPayload::of(ctx, return_items(ctx, input).await)
     }
 }

@@ -47,6 +47,7 @@ impl PlaceOrderMutation {
     /// orders came; then the payment is authorised. It becomes `CONFIRMED`, or `REJECTED` with a timeline entry that says of which
     /// product how many were asked for and how many there were, or why the payment was declined. So neither too little stock nor too
     /// little money is ever an error here; follow the order with `orderUpdates`.
+    /// Needs `order:place`.
     async fn place_order(
         &self,
         ctx: &Context<'_>,

@@ -51,46 +51,47 @@ impl PaymentMutations {
     }
 
     /// Has what an order waits for tried again at once; `pending` says what that is. For staff. Each new idempotency key tries
-    /// once more.
+    /// once more. Needs `order:ship`.
     async fn retry_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order.")] input: RetryOrderInput,
     ) -> Result<OrderPayload<RetryOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, retry(ctx, input).await)
     }
 
     /// Rejects an order that waits for its stock or its money: what was reserved is released, what was held is let go. For staff.
-    /// Done to a rejected order, it changes nothing.
+    /// Done to a rejected order, it changes nothing. Needs `order:ship`.
     async fn give_up_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order, and why.")] input: GiveUpOrderInput,
     ) -> Result<OrderPayload<GiveUpOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, give_up(ctx, input).await)
     }
 
     /// Says that what is due of an order's payment was done in another way, such as on the payment gateway's own pages: the shop
     /// does not ask for it any more. For staff. Where nothing is due, and done again for the same reason, it changes nothing.
+    /// Needs `order:refund`.
     async fn settle_order_by_hand(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Of which order, and how it was done.")] input: SettleOrderByHandInput,
     ) -> Result<OrderPayload<SettleOrderByHandError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderRefund)?;
         OrderPayload::of(ctx, settle(ctx, input).await)
     }
 
     /// Pays money back without items coming back. For staff. Each new idempotency key pays back once more; it goes to the customer
-    /// as soon as it was taken from them.
+    /// as soon as it was taken from them. Needs `order:refund`.
     async fn refund_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Of which order, how much, and why.")] input: RefundOrderInput,
     ) -> Result<OrderPayload<RefundOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderRefund)?;
         OrderPayload::of(ctx, refund(ctx, input).await)
     }
 }
@@ -117,7 +118,7 @@ async fn confirm(ctx: &Context<'_>, input: ConfirmPaymentInput) -> Attempt {
     });
     let (customer, reference, status, version) = known.await.map_err(|error| internal(ctx, error))?;
     if customer.is_none()
-        || (customer != Some(viewer.user_id) && !Permission::OrderFulfil.held_by(Some(viewer)))
+        || (customer != Some(viewer.user_id) && !Permission::OrderShip.held_by(Some(viewer)))
     {
         return Err(refuse(order_not_found(input.order_id)));
     }

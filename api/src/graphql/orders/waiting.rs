@@ -86,7 +86,7 @@ impl OrderPending {
 
     /// Why the last try came to nothing. For staff; null for customers.
     async fn last_error(&self, ctx: &Context<'_>) -> Option<&str> {
-        let staff = Permission::OrderFulfil.held_by(viewer(ctx));
+        let staff = Permission::OrderShip.held_by(viewer(ctx));
         self.0.last_error.as_deref().filter(|_| staff)
     }
 }
@@ -101,7 +101,7 @@ type Key = (chrono::DateTime<Utc>, OrderId);
 #[Object]
 impl WaitingOrderQueries {
     /// Orders that wait, for whatever, and have waited for too long: oldest first; `pending` says for what. For staff; `FORBIDDEN` for
-    /// customers. Answers with what is so at this moment, and so takes no `atLeast`.
+    /// customers. Answers with what is so at this moment, and so takes no `atLeast`. Needs `order:read-all`.
     async fn waiting_orders(
         &self,
         ctx: &Context<'_>,

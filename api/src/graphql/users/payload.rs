@@ -9,12 +9,13 @@ use crate::graphql::command::{Answer, Refuses, UserOutcome};
 use crate::graphql::input::{INPUT, Refusal};
 use crate::graphql::scalars::Position;
 use crate::graphql::user_errors::{
-    AccountDeactivated, CustomerRoleStays, TooManyPaymentMethods, UserError, UserNotFound, refusals,
+    AccountDeactivated, CustomerRoleStays, InvalidToken, TooManyPaymentMethods, UserError, UserNotFound,
+    refusals,
 };
 
 refusals! {
     /// Why `registerUser` did nothing.
-    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken;
+    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken, WeakPassword;
     /// Why `changeProfile` did nothing.
     ChangeProfileError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
     /// Why `chooseNotificationChannels` did nothing.
@@ -25,7 +26,13 @@ refusals! {
         EmailTaken;
     /// Why `changePassword` did nothing.
     ChangePasswordError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
-        AccountDeactivated, InvalidCredentials;
+        AccountDeactivated, InvalidCredentials, WeakPassword, TooManyAttempts;
+    /// Why `resetPassword` did nothing.
+    ResetPasswordError: InvalidInput, WeakPassword, InvalidToken, TooManyAttempts, AccountDeactivated, Contended,
+        VersionConflict, IdempotencyKeyReused, UserNotFound;
+    /// Why `verifyEmail` did nothing.
+    VerifyEmailError: InvalidToken, TooManyAttempts, AccountDeactivated, Contended, VersionConflict, IdempotencyKeyReused,
+        UserNotFound;
     /// Why `savePaymentMethod` did nothing.
     SavePaymentMethodError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
         AccountDeactivated, TooManyPaymentMethods;
@@ -53,6 +60,7 @@ impl Refuses for Aggregate {
             }
             Refused::Deactivated => AccountDeactivated::new(message, INPUT.path()).into(),
             Refused::CustomerRoleStays => CustomerRoleStays::new(message, INPUT.field("role").path()).into(),
+            Refused::AnotherEmail => InvalidToken::new(message, INPUT.field("token").path()).into(),
             Refused::TooManyPaymentMethods => {
                 let maximum = i32::try_from(MAX_PAYMENT_METHODS).unwrap_or(i32::MAX);
                 TooManyPaymentMethods::new(message, INPUT.path(), maximum).into()
@@ -79,6 +87,7 @@ pub(crate) struct UserPayload<E>(Answer<UserId, E>);
     ),
     concrete(name = "ChangeEmailPayload", params(ChangeEmailError)),
     concrete(name = "ChangePasswordPayload", params(ChangePasswordError)),
+    concrete(name = "ResetPasswordPayload", params(ResetPasswordError)),
     concrete(name = "RemovePaymentMethodPayload", params(RemovePaymentMethodError)),
     concrete(name = "GrantRolePayload", params(GrantRoleError)),
     concrete(name = "RevokeRolePayload", params(RevokeRoleError)),

@@ -31,7 +31,7 @@ impl SmsOutbox {
 
 impl MailTransport for MailOutbox {
     fn send<'a>(&'a self, mail: &'a Mail) -> BoxFuture<'a, Result<(), DeliveryError>> {
-        let name = format!("{:012}.eml", mail.position);
+        let name = format!("{}.eml", mail.name);
         Box::pin(put(&self.0, name, mail.message.formatted()))
     }
 }

@@ -8,6 +8,7 @@ mod documents;
 use std::time::{Duration, Instant};
 
 use futures::{SinkExt, StreamExt};
+use kontor_domain::Role;
 use kontor_tests::Shop;
 use kontor_tests::api::{ApiShop, Door};
 use proptest::collection::vec;
@@ -57,7 +58,12 @@ async fn any_request_is_answered_quickly_and_never_with_a_fault_of_ours() {
         vec![item.id.to_string(), order.id.clone(), shopper.id()],
     );
     let (admin, staff) = (api.admin().await, api.staff().await);
-    let tokens = [None, shopper.bearer(), staff.bearer(), admin.bearer()];
+    let people: [Option<(String, &[Role])>; 4] = [
+        None,
+        Some((shopper.id(), &[Role::Customer])),
+        Some((staff.id(), &[Role::Customer, Role::Staff])),
+        Some((admin.id(), &[Role::Customer, Role::Admin])),
+    ];
     let (http, url) = (
         reqwest::Client::new(),
         format!("http://{}/graphql", api.address()),
@@ -96,8 +102,9 @@ async fn any_request_is_answered_quickly_and_never_with_a_fault_of_ours() {
             "text/event-stream;q=0",
         ];
         request = request.header("accept", accept[choices.mostly_first(accept.len())]);
-        if let Some(token) = &tokens[choices.up_to(tokens.len())] {
-            request = request.bearer_auth(token);
+        // Each time another token: what is asked for may end the session of this one.
+        if let Some((id, roles)) = &people[choices.up_to(people.len())] {
+            request = request.bearer_auth(api.token(id.parse().unwrap(), roles));
         }
         let sent = Instant::now();
         let response = request.send().await.unwrap();

@@ -30,6 +30,7 @@ impl Logging {
         let arguments = [
             "run",
             "--sample-data",
+            "--unpaid-orders",
             "--listen=127.0.0.1:0",
             "--playground=nowhere",
         ];
