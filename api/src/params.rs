@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::documents::Operation;
 use crate::reply::{self, Code};
 
+/// The extension that names a document by its hash instead of holding it.
+const NAMED: &str = "persistedQuery";
+
 /// A request, borrowing its document from where it was read.
 #[derive(Debug)]
 pub struct Params<'a> {
@@ -56,14 +59,23 @@ impl<'a> Params<'a> {
                 bad(format!("the body is not JSON: {error}"))
             }
         })?;
-        Ok(Self {
+        let params = Self {
             query: json.query,
             operation: Operation {
                 name: json.operation_name,
                 variables: json.variables,
                 extensions: json.extensions.unwrap_or_default(),
             },
-        })
+        };
+        params.with_a_document()
+    }
+
+    /// Refuses what neither is nor names a document.
+    fn with_a_document(self) -> Result<Self, ServerError> {
+        if self.query.is_none() && !self.operation.extensions.contains_key(NAMED) {
+            return Err(bad("the parameter `query` is missing"));
+        }
+        Ok(self)
     }
 }
 
@@ -71,18 +83,19 @@ impl Params<'static> {
     /// Reads a URL's query string, in which `variables` and `extensions` are JSON.
     ///
     /// # Errors
-    /// When a parameter is there twice or malformed.
+    /// When a parameter is there twice or malformed, or the document is missing and not named either.
     pub fn from_uri(uri: &axum::http::Uri) -> Result<Self, ServerError> {
         let axum::extract::Query(url) = axum::extract::Query::<Url>::try_from_uri(uri)
             .map_err(|error| bad(format!("the URL's parameters are not a GraphQL request: {error}")))?;
-        Ok(Self {
+        let params = Self {
             query: url.query.map(Cow::Owned),
             operation: Operation {
                 name: url.operation_name.filter(|name| !name.is_empty()),
                 variables: json("variables", url.variables.as_deref())?,
                 extensions: json::<Option<_>>("extensions", url.extensions.as_deref())?.unwrap_or_default(),
             },
-        })
+        };
+        params.with_a_document()
     }
 }
 

@@ -66,9 +66,7 @@ pub async fn run(plan: Plan) -> Report {
         let pool = (!plan.leases_run_out).then(|| shop.pool.clone());
         post.keep(place.clone(), pool, &tasks, stop.clone());
     }
-    for post in posts {
-        insist(post.name, async || (post.lives() > 0).then_some(())).await;
-    }
+    all_live(&posts).await;
 
     let customers = Customers {
         observer: Observer::follow(shop.store.clone(), stop.clone()),
@@ -169,6 +167,12 @@ async fn until_quiet(shop: &Shop, started: Instant) {
     })
     .await;
     say(format!("it is quiet after {} s", started.elapsed().as_secs()));
+}
+
+async fn all_live(posts: &[&Arc<Post>]) {
+    for post in posts {
+        insist(post.name, async || (post.lives() > 0).then_some(())).await;
+    }
 }
 
 fn assert_all_there(audit: &Audit, placed: usize) {

@@ -222,7 +222,7 @@ async fn pages_inside_pages_are_too_much() {
     let description = include_str!("introspection.graphql");
     let answer = client.ask(description, json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let nested = "{ __schema { types { fields { type { fields { type { fields { name } } } } } } } }";
+    let nested = "{ __schema { types { fields { type { fields { type { fields { type { fields { name } } } } } } } } } }";
     assert_eq!(
         client.ask(nested, json!({})).await.code(),
         "GRAPHQL_LIMIT_EXCEEDED"

@@ -132,10 +132,13 @@ impl Documents {
     /// A document and its variables.
     pub(super) fn document(&self, choices: &mut Choices) -> (String, Value) {
         let root = ["Query", "Query", "Query", "Mutation", "Subscription"][choices.up_to(5)];
-        let mut document = root.to_lowercase();
-        document.push_str(" Fuzzed($first: Int = 3)");
         let count = if root == "Query" { choices.up_to(4) } else { 0 };
-        self.set(root, count, choices, 0, &mut document);
+        let mut fields = String::new();
+        self.set(root, count, choices, 0, &mut fields);
+        // A variable that nothing uses is refused, and nearly always it should not be.
+        let used = fields.contains("$first") || choices.one_in(16);
+        let declared = if used { "($first: Int = 3)" } else { "" };
+        let mut document = format!("{} Fuzzed{declared}{fields}", root.to_lowercase());
         if choices.one_in(6) {
             document.push_str(" fragment Other on Query { ...Other __typename }");
         }
@@ -167,8 +170,8 @@ impl Documents {
                 if composite && (depth > 7 || choices.is_over()) {
                     continue;
                 }
-                // Under a name of its own, since arguments differ.
-                let _ = write!(out, " f{number}: {}", field.name.node);
+                // Under a name of its own, also beside what a fragment selects, since arguments differ.
+                let _ = write!(out, " f{depth}_{number}: {}", field.name.node);
                 self.arguments(field, choices, out);
                 if choices.one_in(16) {
                     out.push_str(
