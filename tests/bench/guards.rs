@@ -162,6 +162,19 @@ async fn hostile(server: &Server, token: &str, ids: &[String]) -> Result<Measure
     })
 }
 
+fn doubling_fragments() -> String {
+    let mut doubling = "{ ...d0 }".to_owned();
+    for n in 0..40 {
+        let _ = write!(
+            doubling,
+            " fragment d{n} on Query {{ ...d{m} ...d{m} }}",
+            m = n + 1
+        );
+    }
+    doubling += " fragment d40 on Query { __typename }";
+    doubling
+}
+
 fn documents(ids: &[String]) -> Vec<(&'static str, String, Value)> {
     let none = Value::Null;
     let id = ids.first().map_or("", String::as_str);
@@ -176,15 +189,7 @@ fn documents(ids: &[String]) -> Vec<(&'static str, String, Value)> {
     let fragments = many(300, &|n| {
         format!(" fragment f{n} on Product {{ id ...f{} }}", n + 1)
     });
-    let mut doubling = "{ ...d0 }".to_owned();
-    for n in 0..40 {
-        let _ = write!(
-            doubling,
-            " fragment d{n} on Query {{ ...d{m} ...d{m} }}",
-            m = n + 1
-        );
-    }
-    doubling += " fragment d40 on Query { __typename }";
+    let doubling = doubling_fragments();
     let lines = many(200, &|n| {
         format!("{{ productId: \"{}\", quantity: 1 }} ", ids[n % ids.len()])
     });
