@@ -159,7 +159,10 @@ async fn an_order_waits_for_its_customer_and_hears_what_they_did() {
         })
         .await;
         let payment = shop.runtime.payments.desk.pending(order).await.unwrap();
-        assert_eq!(payment.map(|step| step.as_str()), Some("CUSTOMER_ACTION"));
+        assert_eq!(
+            payment.map(kontor_domain::PendingStep::as_str),
+            Some("CUSTOMER_ACTION")
+        );
         let reference = shop
             .store
             .inspect(order, |order: &Order, _| {
