@@ -162,7 +162,8 @@ fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
     if origins.is_empty() {
         return router;
     }
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+    let anybody = origins.iter().any(|origin| origin == "*");
+    let allowed = if anybody {
         AllowOrigin::any()
     } else {
         AllowOrigin::list(origins)
@@ -184,8 +185,8 @@ fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
                 RETRY_AFTER,
                 ACCESS_TOKEN,
             ])
-            // For the session's cookie. The origins are named one by one.
-            .allow_credentials(true)
+            // For the session's cookie, where the origins are named one by one.
+            .allow_credentials(!anybody)
             .max_age(CORS_MAX_AGE),
     )
 }

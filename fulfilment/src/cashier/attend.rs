@@ -70,6 +70,17 @@ pub(super) enum Done {
 }
 
 impl Errand {
+    /// Of the payment it is about, if that has one.
+    const fn reference(&self) -> Option<&PaymentReference> {
+        match self {
+            Self::Ask(reference)
+            | Self::Capture { reference, .. }
+            | Self::Void { reference }
+            | Self::Refund { reference, .. } => Some(reference),
+            Self::Authorise { .. } | Self::Nothing | Self::Beyond(_) => None,
+        }
+    }
+
     fn of(order: &Order, due: &Due, capture: kontor_domain::CaptureAt) -> Option<Self> {
         let payment = order.payment()?;
         let known = || payment.reference().or(due.reference.as_ref()).cloned();
@@ -210,7 +221,10 @@ async fn ask_and_tell(desk: &PaymentDesk, task: &Task) -> Result<Done, DeskError
             (told.await?, None)
         }
         errand => {
-            let payment = ask(desk, order_id, task.due.refunds, errand).await?;
+            let payment = match ask(desk, order_id, task.due.refunds, errand).await {
+                Err(refusal @ GatewayError::Refused { .. }) => return look_again(desk, task, refusal).await,
+                answer => answer?,
+            };
             crash::point("cashier.answered");
             let reference = payment.reference.clone();
             let told = desk.observe(order_id, payment, context(desk, task)).await?;
@@ -219,6 +233,22 @@ async fn ask_and_tell(desk: &PaymentDesk, task: &Task) -> Result<Done, DeskError
     };
     crash::point("cashier.told");
     moved(desk, task, &outcome, reference).await
+}
+
+/// A gateway refuses what the payment is not in a state for: then something has happened to it that the order has not heard of,
+/// and once it has, it may wait for nothing any more.
+async fn look_again(desk: &PaymentDesk, task: &Task, refusal: GatewayError) -> Result<Done, DeskError> {
+    let Some(reference) = task.errand.reference() else {
+        return Err(refusal.into());
+    };
+    let payment = desk.ask_about(reference).await?;
+    let told = desk
+        .observe(task.due.order_id, payment, context(desk, task))
+        .await?;
+    match moved(desk, task, &told, None).await? {
+        Done::Noted(_) => Err(refusal.into()),
+        moved @ Done::Moved(_) => Ok(moved),
+    }
 }
 
 async fn moved(

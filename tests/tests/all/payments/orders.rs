@@ -185,6 +185,31 @@ async fn an_order_waits_for_its_customer_and_hears_what_they_did() {
     all_is_well(shop).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_who_failed_at_the_bank_before_the_order_was_cancelled_leaves_nothing_to_let_go() {
+    let shop = Shop::start().await;
+    let lamp = lamp(&shop).await;
+    let customer = shop.customer().await;
+    let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_needs_action").await;
+    let mut reference = None;
+    eventually("it waits for the customer", async || {
+        let look = |order: &Order, _| order.payment()?.reference().cloned();
+        reference = shop.store.inspect(order, look).await.unwrap();
+        reference.is_some().then_some(())
+    })
+    .await;
+    // Nobody tells the shop.
+    let failed = shop.bank().complete_action(&reference.unwrap(), false).await;
+    failed.unwrap();
+    let cancel = OrderCommand::Cancel {
+        reason: reason("changed their mind"),
+    };
+    shop.send::<Order>(order, cancel).await;
+    shop.nothing_waits().await;
+    assert_eq!(shop.ledger_of(order).await, entries(&[]));
+    all_is_well(shop).await;
+}
+
 /// Slow; silent after it has charged; failing a few times: the order is confirmed, and charged once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_does_not_answer_at_once_holds_the_money_once() {
