@@ -2,7 +2,7 @@
 //!
 //! The generic cell rate algorithm, kept in Redis so that all processes share it. A process does not ask Redis for each
 //! request: it takes an allowance of several, pays for it at once and serves from it ([`Account`]). So nobody is ever served
-//! more than the limit says; what is left of an allowance when its second is over is the price (docs/decisions/015).
+//! more than the limit says; what is left of an allowance when its second is over is the price (docs/decisions/017).
 
 mod account;
 mod bank;

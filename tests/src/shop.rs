@@ -165,6 +165,19 @@ impl Shop {
         }
     }
 
+    /// Waits until Redis itself has what it was told. Killed, it forgets its last second, and what was reported of a mirror is
+    /// ahead of it until the mirror has noticed.
+    pub async fn redis_caught_up(&self) {
+        let head = read::head(&self.pool).await.unwrap();
+        for mirror in MIRRORS {
+            eventually("Redis has what it was told", async || {
+                let position = self.runtime.redis.position(mirror).await.ok()??;
+                (position >= head).then_some(())
+            })
+            .await;
+        }
+    }
+
     /// The names of all that follows the log.
     #[must_use]
     pub fn followers(&self) -> Vec<&'static str> {

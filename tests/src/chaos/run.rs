@@ -124,6 +124,7 @@ pub async fn run(plan: Plan) -> Report {
     }
     assert_all_there(&audit, plan.orders);
     shop.books_balance().await;
+    shop.redis_caught_up().await;
     shop.views_are_true().await;
     stop.cancel();
     tasks.close();

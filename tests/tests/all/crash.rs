@@ -248,6 +248,7 @@ async fn postgres_and_redis_die_and_come_back() {
     let (first, second, third, ()) = tokio::join!(buyer(1), buyer(2), buyer(3), killer);
 
     shop.caught_up().await;
+    shop.redis_caught_up().await;
     let mut rows: Vec<String> = shop.orders().await.into_iter().map(|row| row.id).collect();
     let mut placed: Vec<String> = [first, second, third]
         .concat()
