@@ -1,7 +1,7 @@
 # Kontor. `make` lists what there is.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run setup playground playground-test check test fmt clippy schema-check sqlx-check compose-check gen bench
+.PHONY: help run setup playground playground-test check test fmt clippy schema-check sqlx-check compose-check gen bench chaos
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -69,3 +69,7 @@ bench: setup ## measure, against Postgres and a plain server on this machine (8 
 	@echo "make: building Kontor and its bench with full optimisation (the first time this takes some ten minutes)"
 	@cargo build --profile dist -p kontor -p kontor-tests --bin kontor --bin kontor-bench
 	@scripts/with-servers "$${CARGO_TARGET_DIR:-target}/dist/kontor-bench"
+
+chaos: setup ## kill everything 200 times while 20,000 orders are placed and paid, then check every one (half an hour)
+	@cargo build --quiet -p kontor-tests --bin kontor-chaos --bin kontor-test-helper
+	@"$${CARGO_TARGET_DIR:-target}/debug/kontor-chaos"

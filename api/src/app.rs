@@ -1,20 +1,25 @@
 //! What one process needs to answer requests, put together once by the binary.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kontor_eventstore::{Clock, Progress, Store};
+use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
-use kontor_projections::cards::ProductCards;
 use kontor_projections::mirror::Redis;
 use kontor_projections::offers::Offers;
 use kontor_projections::orders::Orders;
 use kontor_projections::products::Products;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::statuses::OrderStatuses;
 use kontor_projections::updates::Updates;
 
 use crate::auth::Tokens;
 use crate::passwords::Passwords;
+use crate::sessions::{RefreshToken, SessionDesk};
+use crate::standing::Standing;
+use crate::throttle::Throttle;
 
 /// How long a query waits for the position it asked for, unless configured otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,12 +30,14 @@ pub struct App {
     pub store: Store,
     /// How far the views have come.
     pub progress: Arc<Progress>,
-    /// Product cards: Redis first, Postgres behind.
-    pub cards: ProductCards,
+    /// Product cards: in memory, Redis behind, Postgres behind that.
+    pub shelf: Shelf,
     /// What products are sold as, for placing orders.
     pub offers: Offers,
     /// Live order statuses: Redis first, Postgres behind.
     pub statuses: OrderStatuses,
+    /// Where orders and the payment gateway meet.
+    pub payments: PaymentDesk,
     /// What sells best.
     pub best_sellers: BestSellers,
     /// Orders as they change.
@@ -39,12 +46,20 @@ pub struct App {
     pub product_updates: Updates<Products>,
     /// Makes and checks access tokens.
     pub tokens: Tokens,
+    /// What has become of accounts and sessions since their tokens were issued.
+    pub standing: Standing,
+    /// Begins, renews and ends sessions.
+    pub sessions: SessionDesk,
+    /// Counts attempts at what can be guessed.
+    pub throttle: Throttle,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// How long a query waits for the position it asked for.
     pub patience: Duration,
+    /// Whether orders without a means of payment are taken, as on account, although they cost something.
+    pub unpaid_orders: bool,
     /// For the readiness check; the read models bring their own.
     pub redis: Redis,
 }
@@ -62,4 +77,12 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The client's W3C `traceparent`, if it sent a well-formed one.
     pub traceparent: Option<String>,
+    /// Where it came from, as far as proxies that we trust can say; `None` without a network.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself. Personal data, in a way: not for logs.
+    pub user_agent: Option<String>,
+    /// The refresh token in the browser's cookie.
+    pub session: Option<RefreshToken>,
+    /// Whether the answer can set a cookie: it has headers of its own.
+    pub sets_cookies: bool,
 }

@@ -1,28 +1,35 @@
 //! Access tokens: JWTs signed with Ed25519 (RFC 8037), with keys that all processes share through Postgres.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use kontor_domain::{Role, UserId};
+use kontor_domain::{Role, SessionId, UserId};
+use kontor_eventstore::Clock;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub mod keys;
+
+pub use keys::SigningKey;
 
 /// How long a token is good for.
-pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
+pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Who the tokens say they are from (`iss`).
 const ISSUER: &str = "kontor";
 /// Tokens that need not be verified again; the least used go first. A token and its entry are about 600 bytes.
 const REMEMBERED: u64 = 4_096;
 /// Longer than any token of ours; a longer text is not worth hashing.
 const LONGEST: usize = 2_048;
+/// How often the keys are read again.
+const POLL: Duration = Duration::from_secs(2);
+/// Between two readings because of keys that are not known: anybody can make up a token.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +38,8 @@ pub struct Viewer {
     pub user_id: UserId,
     /// What it may do, as of when the token was issued.
     pub roles: Arc<[Role]>,
+    /// The session it was issued in.
+    pub session: SessionId,
 }
 
 impl Viewer {
@@ -53,8 +62,20 @@ impl Viewer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It was good once.
-    #[error("the access token has expired; log in again")]
+    #[error("the access token has expired; renew it with `refreshSession`, or log in again")]
     Expired,
+    /// What it says is not true any more: roles or password have changed.
+    #[error("the account has changed since the access token was issued; renew it with `refreshSession`")]
+    Outdated,
+    /// The account is closed.
+    #[error("the account is deactivated")]
+    Deactivated,
+    /// The session was ended.
+    #[error("the session has ended; log in again")]
+    SessionEnded,
+    /// It was signed with a key that is not known here (yet).
+    #[error("the access token is not valid")]
+    UnknownKey,
     /// It is not a token of this shop.
     #[error("the access token is not valid")]
     Invalid,
@@ -74,46 +95,28 @@ pub enum SigningError {
     Jwt(#[from] jsonwebtoken::errors::Error),
 }
 
-/// A token that was found good.
+/// What a token says: who, until when, and as of which version of the account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// Who it names.
     pub viewer: Viewer,
+    /// Version of the account when the token was issued.
+    pub version: u64,
     /// From when on it is good no more.
     pub expires: DateTime<Utc>,
 }
 
-/// A key pair, as stored.
-#[derive(Clone)]
-pub struct SigningKey {
-    kid: String,
-    pkcs8: Vec<u8>,
-    public: Vec<u8>,
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("kid", &self.kid)
-            .finish_non_exhaustive()
-    }
-}
-
-impl SigningKey {
-    /// A fresh key pair.
-    ///
-    /// # Errors
-    /// When the machine gives no random bytes.
-    pub fn generate() -> Result<Self, SigningError> {
-        let pair = Ed25519KeyPair::generate().map_err(|_| SigningError::Key)?;
-        let pkcs8 = pair.to_pkcs8v1().map_err(|_| SigningError::Key)?;
-        let public = pair.public_key().as_ref().to_vec();
-        Ok(Self {
-            kid: URL_SAFE_NO_PAD.encode(&Sha256::digest(&public)[..12]),
-            pkcs8: pkcs8.as_ref().to_vec(),
-            public,
-        })
-    }
+/// What a token is to say.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'a> {
+    /// To whom.
+    pub user_id: UserId,
+    /// What the account may do.
+    pub roles: &'a [Role],
+    /// In which session.
+    pub session: SessionId,
+    /// As of which version of the account.
+    pub version: u64,
 }
 
 /// Makes and checks access tokens. Cheap to clone.
@@ -123,11 +126,26 @@ pub struct Tokens {
 }
 
 struct Inner {
-    header: Header,
-    signing: EncodingKey,
-    keys: HashMap<String, DecodingKey>,
+    keys: RwLock<Arc<KeySet>>,
+    reread: Mutex<Option<Instant>>,
     validation: Validation,
     verified: Cache<Box<str>, Verified>,
+}
+
+/// The keys at one moment, newest first.
+struct KeySet {
+    stored: Vec<SigningKey>,
+    public: HashMap<String, DecodingKey>,
+}
+
+impl KeySet {
+    fn of(stored: Vec<SigningKey>) -> Self {
+        let public = |key: &SigningKey| (key.kid.clone(), DecodingKey::from_ed_der(&key.public));
+        Self {
+            public: stored.iter().map(public).collect(),
+            stored,
+        }
+    }
 }
 
 impl std::fmt::Debug for Tokens {
@@ -140,6 +158,8 @@ impl std::fmt::Debug for Tokens {
 struct Claims {
     iss: String,
     sub: UserId,
+    sid: SessionId,
+    ver: u64,
     roles: Arc<[Role]>,
     iat: i64,
     exp: i64,
@@ -151,38 +171,22 @@ impl Tokens {
     /// # Errors
     /// See [`SigningError`].
     pub async fn open(pool: &PgPool, now: DateTime<Utc>) -> Result<Self, SigningError> {
-        let mut keys = stored(pool).await?;
-        if keys.is_empty() {
-            let fresh = SigningKey::generate()?;
-            let mut tx = pool.begin().await?;
-            // Writers wait for one another here; whoever comes second sees the first one's key and adds none.
-            sqlx::query!("LOCK TABLE signing_keys IN EXCLUSIVE MODE")
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query!(
-                "INSERT INTO signing_keys (kid, pkcs8, public, created_at)
-                 SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM signing_keys)",
-                fresh.kid,
-                fresh.pkcs8,
-                fresh.public,
-                now
-            )
-            .execute(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            keys = stored(pool).await?;
+        let mut stored = keys::stored(pool).await?;
+        if stored.is_empty() {
+            keys::make_first(pool, now).await?;
+            stored = keys::stored(pool).await?;
         }
-        Self::from_keys(&keys)
+        Self::from_keys(stored)
     }
 
-    /// Signs with the first key and accepts all of them.
+    /// With these keys, newest first.
     ///
     /// # Errors
     /// When there is none.
-    pub fn from_keys(keys: &[SigningKey]) -> Result<Self, SigningError> {
-        let newest = keys.first().ok_or(SigningError::Key)?;
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(newest.kid.clone());
+    pub fn from_keys(stored: Vec<SigningKey>) -> Result<Self, SigningError> {
+        if stored.is_empty() {
+            return Err(SigningError::Key);
+        }
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["iss"]);
@@ -190,76 +194,132 @@ impl Tokens {
         validation.validate_exp = false;
         Ok(Self {
             inner: Arc::new(Inner {
-                header,
-                signing: EncodingKey::from_ed_der(&newest.pkcs8),
-                keys: keys
-                    .iter()
-                    .map(|key| (key.kid.clone(), DecodingKey::from_ed_der(&key.public)))
-                    .collect(),
+                keys: RwLock::new(Arc::new(KeySet::of(stored))),
+                reread: Mutex::new(None),
                 validation,
                 verified: Cache::new(REMEMBERED),
             }),
         })
     }
 
-    /// A token for this account, and when it expires.
+    /// Reads the keys again and again, and drops those that are done with, until `stop`.
+    pub async fn keep_up(self, pool: PgPool, clock: Arc<dyn Clock>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let read = async {
+                keys::drop_old(&pool, clock.now()).await?;
+                self.read_keys(&pool).await
+            };
+            if let Err(error) = read.await
+                && !stop.is_cancelled()
+            {
+                warn!(%error, "cannot read the signing keys, trying again");
+            }
+        }
+    }
+
+    /// Reads the keys again because a token names one that is not known; whether it did. At most once a second.
+    pub async fn look_again(&self, pool: &PgPool) -> bool {
+        {
+            let mut last = self.inner.reread.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| last.elapsed() < AT_MOST_EVERY) {
+                return false;
+            }
+            *last = Some(Instant::now());
+        }
+        self.read_keys(pool).await.is_ok()
+    }
+
+    async fn read_keys(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        let stored = keys::stored(pool).await?;
+        let same = |known: &[SigningKey]| {
+            known
+                .iter()
+                .map(SigningKey::kid)
+                .eq(stored.iter().map(SigningKey::kid))
+        };
+        // An empty table is not believed: tokens that are out there would be lost.
+        if !stored.is_empty() && !same(&self.keys().stored) {
+            let fresh = Arc::new(KeySet::of(stored));
+            *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.inner.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The public keys.
+    #[must_use]
+    pub fn jwks(&self) -> keys::JwkSet {
+        keys::JwkSet::of(&self.keys().stored)
+    }
+
+    /// A token, and when it expires.
     ///
     /// # Errors
     /// When the key is damaged.
     pub fn issue(
         &self,
-        user_id: UserId,
-        roles: &[Role],
+        grant: Grant<'_>,
         now: DateTime<Utc>,
     ) -> Result<(String, DateTime<Utc>), SigningError> {
+        let keys = self.keys();
+        let key = keys::signing(&keys.stored, now).ok_or(SigningError::Key)?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(key.kid.clone());
         let issued = now.trunc_subsecs(0);
         let expires = issued + TimeDelta::from_std(LIFETIME).unwrap_or(TimeDelta::MAX);
         let claims = Claims {
             iss: ISSUER.to_owned(),
-            sub: user_id,
-            roles: roles.into(),
+            sub: grant.user_id,
+            sid: grant.session,
+            ver: grant.version,
+            roles: grant.roles.into(),
             iat: issued.timestamp(),
             exp: expires.timestamp(),
         };
-        let token = jsonwebtoken::encode(&self.inner.header, &claims, &self.inner.signing)?;
+        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&key.pkcs8))?;
         Ok((token, expires))
     }
 
-    /// Who a token names.
+    /// What a token says, if it is ours; it may have expired. A token seen before costs a look-up, not a signature check.
     ///
     /// # Errors
-    /// See [`TokenError`].
-    pub fn verify(&self, bearer: &str, now: DateTime<Utc>) -> Result<Viewer, TokenError> {
-        self.check(bearer, now).map(|verified| verified.viewer)
+    /// [`TokenError::UnknownKey`] or [`TokenError::Invalid`].
+    pub fn read(&self, bearer: &str) -> Result<Verified, TokenError> {
+        if bearer.len() > LONGEST {
+            return Err(TokenError::Invalid);
+        }
+        if let Some(known) = self.inner.verified.get(bearer) {
+            return Ok(known);
+        }
+        let verified = self.decode(bearer)?;
+        self.inner.verified.insert(bearer.into(), verified.clone());
+        Ok(verified)
     }
 
-    /// Who a token names, and until when. A token seen before costs a look-up, not a signature check.
+    /// What a token says that is good now.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub fn check(&self, bearer: &str, now: DateTime<Utc>) -> Result<Verified, TokenError> {
-        if bearer.len() > LONGEST {
-            return Err(TokenError::Invalid);
-        }
-        let known = self.inner.verified.get(bearer);
-        let is_known = known.is_some();
-        let verified = known.map_or_else(|| self.decode(bearer), Ok)?;
+        let verified = self.read(bearer)?;
         if now >= verified.expires {
-            self.inner.verified.invalidate(bearer);
             return Err(TokenError::Expired);
-        }
-        if !is_known {
-            self.inner.verified.insert(bearer.into(), verified.clone());
         }
         Ok(verified)
     }
 
     fn decode(&self, bearer: &str) -> Result<Verified, TokenError> {
         let header = jsonwebtoken::decode_header(bearer).map_err(|_| TokenError::Invalid)?;
-        let key = header
-            .kid
-            .and_then(|kid| self.inner.keys.get(&kid))
-            .ok_or(TokenError::Invalid)?;
+        let keys = self.keys();
+        let key = header.kid.as_ref().ok_or(TokenError::Invalid)?;
+        let key = keys.public.get(key).ok_or(TokenError::UnknownKey)?;
         let claims = jsonwebtoken::decode::<Claims>(bearer, key, &self.inner.validation)
             .map_err(|_| TokenError::Invalid)?
             .claims;
@@ -267,20 +327,12 @@ impl Tokens {
             viewer: Viewer {
                 user_id: claims.sub,
                 roles: claims.roles,
+                session: claims.sid,
             },
+            version: claims.ver,
             expires: DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?,
         })
     }
-}
-
-/// Newest first.
-async fn stored(pool: &PgPool) -> Result<Vec<SigningKey>, sqlx::Error> {
-    sqlx::query_as!(
-        SigningKey,
-        "SELECT kid, pkcs8, public FROM signing_keys ORDER BY created_at DESC, kid"
-    )
-    .fetch_all(pool)
-    .await
 }
 
 #[cfg(test)]

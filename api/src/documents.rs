@@ -1,18 +1,26 @@
 //! Documents, parsed once: half of what a query from memory costs is parsing it (DESIGN section 4).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::parser::parse_query;
-use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationType};
-use async_graphql::{Executor, Request, Response, ServerError, Value, Variables};
-use futures::stream::BoxStream;
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
+};
+use async_graphql::{Executor, Name, Request, Response, ServerError, Value, Variables};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use moka::sync::Cache;
 
 use crate::RequestInfo;
 use crate::auth::Viewer;
+use crate::guard::cost::{self, Costs};
 use crate::guard::{self, Limits, Refusal};
+use crate::persisted::Documents;
 use crate::reply::{self, Code};
+use crate::timed;
 
 /// Bytes that parsed documents may take up, roughly; the least used go first.
 const CACHED_BYTES: u64 = 8 * 1024 * 1024;
@@ -23,22 +31,51 @@ const BYTES_PER_BYTE: usize = 24;
 #[derive(Debug)]
 pub struct Prepared {
     document: ExecutableDocument,
+    /// What it costs, if it has one operation and that costs the same each time.
+    cost: Option<u64>,
+}
+
+/// What an operation costs, and what it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Fields it may be answered with.
+    pub requested: u64,
+    /// How many it may at most.
+    pub limit: u64,
+}
+
+impl Cost {
+    /// As `extensions.cost` says it.
+    #[must_use]
+    pub fn told(self) -> Value {
+        let fields = [("requested", self.requested), ("limit", self.limit)];
+        Value::Object(
+            fields
+                .map(|(name, units)| (Name::new(name), units.into()))
+                .into_iter()
+                .collect(),
+        )
+    }
 }
 
 impl Prepared {
-    /// What kind of operation `name` is; `None` when there is no one such operation, which execution will say.
-    #[must_use]
-    pub fn kind(&self, name: Option<&str>) -> Option<OperationType> {
+    fn operation(&self, name: Option<&str>) -> Option<&OperationDefinition> {
         match (&self.document.operations, name) {
-            (DocumentOperations::Single(operation), None) => Some(operation.node.ty),
+            (DocumentOperations::Single(operation), None) => Some(&operation.node),
             (DocumentOperations::Multiple(operations), Some(name)) => {
-                operations.get(name).map(|operation| operation.node.ty)
+                operations.get(name).map(|operation| &operation.node)
             }
             (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => {
-                operations.values().next().map(|operation| operation.node.ty)
+                operations.values().next().map(|operation| &operation.node)
             }
             (DocumentOperations::Single(_), Some(_)) | (DocumentOperations::Multiple(_), None) => None,
         }
+    }
+
+    /// What kind of operation `name` is; `None` when there is no one such operation, which execution will say.
+    #[must_use]
+    pub fn kind(&self, name: Option<&str>) -> Option<OperationType> {
+        self.operation(name).map(|operation| operation.ty)
     }
 }
 
@@ -59,6 +96,10 @@ pub struct Engine<E> {
     schema: E,
     documents: Cache<Arc<str>, Arc<Prepared>>,
     limits: Arc<Limits>,
+    costs: Option<Arc<Costs>>,
+    /// Where documents come from that are only named.
+    source: Documents,
+    introspection: bool,
 }
 
 impl<E> std::fmt::Debug for Engine<E> {
@@ -82,13 +123,52 @@ impl<E: Executor> Engine<E> {
                 .max_capacity(CACHED_BYTES)
                 .build(),
             limits: Arc::new(limits),
+            costs: None,
+            source: Documents::default(),
+            introspection: true,
         }
+    }
+
+    /// Bounds what an operation may cost by this schema.
+    #[must_use]
+    pub fn costing(mut self, costs: Costs) -> Self {
+        self.costs = Some(Arc::new(costs));
+        self
+    }
+
+    /// Executes only documents of this source.
+    #[must_use]
+    pub fn from_source(mut self, source: Documents) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Says nothing of the schema, and does not help with its names.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.introspection = false;
+        self
     }
 
     /// The bounds it keeps.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The document that a request sends or names.
+    ///
+    /// # Errors
+    /// As GraphQL says it: too large, not a document, not known, or not one that may be executed.
+    pub fn find(
+        &self,
+        query: Option<Cow<'_, str>>,
+        extensions: &HashMap<String, Value>,
+    ) -> Result<Arc<Prepared>, ServerError> {
+        let found = self.source.find(query, extensions)?;
+        let prepared = self.prepare(&found.text)?;
+        self.source.keep(&found);
+        Ok(prepared)
     }
 
     /// The document behind `text`. Only good ones are kept: bad ones come in endless variety.
@@ -103,20 +183,101 @@ impl<E: Executor> Engine<E> {
         let document =
             parse_query(text).map_err(|error| reply::with_code(error.into(), Code::ParseFailed))?;
         guard::before_validation(&document, &self.limits).map_err(|refusal| refused(&refusal))?;
-        let prepared = Arc::new(Prepared { document });
+        if !self.introspection && guard::asks_for_the_schema(&document) {
+            let message = "this shop does not describe its schema";
+            return Err(reply::error(Code::ValidationFailed, message));
+        }
+        let cost = self.fixed_cost(&document);
+        let prepared = Arc::new(Prepared { document, cost });
         self.documents.insert(text.into(), Arc::clone(&prepared));
         Ok(prepared)
     }
 
-    /// Executes a query or a mutation.
-    pub async fn execute(&self, request: Request) -> Response {
-        self.schema.execute(request).await
+    fn fixed_cost(&self, document: &ExecutableDocument) -> Option<u64> {
+        let costs = self.costs.as_ref()?;
+        let DocumentOperations::Single(operation) = &document.operations else {
+            return None;
+        };
+        cost::is_fixed(document).then(|| costs.cost(document, &operation.node, &Variables::default()))
     }
 
-    /// Executes any operation; a query or mutation gives one response.
+    /// What an operation of a document costs; `None` if nobody knows, or there is no such operation.
+    ///
+    /// # Errors
+    /// When it costs more than it may.
+    pub fn cost(&self, prepared: &Prepared, operation: &Operation) -> Result<Option<Cost>, ServerError> {
+        let Some((costs, definition)) = self
+            .costs
+            .as_ref()
+            .zip(prepared.operation(operation.name.as_deref()))
+        else {
+            return Ok(None);
+        };
+        let requested = prepared
+            .cost
+            .unwrap_or_else(|| costs.cost(&prepared.document, definition, &operation.variables));
+        let cost = Cost {
+            requested,
+            limit: self.limits.complexity,
+        };
+        if requested <= cost.limit {
+            return Ok(Some(cost));
+        }
+        let message = format!(
+            "the operation may be answered with {requested} fields, at most {} allowed: ask for smaller pages",
+            cost.limit
+        );
+        let mut error = reply::error(Code::LimitExceeded, message);
+        if let Some(extensions) = &mut error.extensions {
+            extensions.set("cost", cost.told());
+        }
+        Err(error)
+    }
+
+    /// Executes a query or a mutation, for so long and no longer.
+    pub async fn execute(&self, request: Request, limit: Duration) -> Response {
+        // On the heap: the futures of resolvers are large, and this one is held by many.
+        let answer = Box::pin(self.schema.execute(request));
+        let mut response = tokio::time::timeout(limit, answer)
+            .await
+            .unwrap_or_else(|_| Response::from_errors(vec![timed::too_late(limit)]));
+        self.hush(&mut response);
+        response
+    }
+
+    /// Executes any operation. A subscription goes on for as long as it likes; a query or mutation gives one response.
     #[must_use]
-    pub fn stream(&self, request: Request) -> BoxStream<'static, Response> {
-        self.schema.execute_stream(request, None)
+    pub fn stream(
+        &self,
+        request: Request,
+        kind: Option<OperationType>,
+        limit: Duration,
+    ) -> BoxStream<'static, Response> {
+        let engine = self.clone();
+        if kind == Some(OperationType::Subscription) {
+            let responses = self.schema.execute_stream(request, None);
+            if self.introspection {
+                return responses;
+            }
+            let hushed = responses.map(move |mut response| {
+                engine.hush(&mut response);
+                response
+            });
+            return hushed.boxed();
+        }
+        stream::once(async move { engine.execute(request, limit).await }).boxed()
+    }
+
+    /// Takes what would help to guess names out of errors. async-graphql leaves some even when it is told not to.
+    fn hush(&self, response: &mut Response) {
+        if self.introspection {
+            return;
+        }
+        for error in &mut response.errors {
+            if let Some(at) = error.message.find(" Did you mean") {
+                error.message.truncate(at);
+            }
+        }
     }
 }
 

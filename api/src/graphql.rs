@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_graphql::{ID, MergedObject, MergedSubscription, Schema, SchemaBuilder};
 
 use crate::app::App;
+use crate::timed::Timed;
 
 mod access;
 mod command;
@@ -22,6 +23,7 @@ mod input;
 mod node;
 mod operations;
 mod orders;
+mod payment_gateway;
 mod products;
 mod reads;
 mod sales;
@@ -30,32 +32,46 @@ mod stream;
 mod user_errors;
 mod users;
 
-/// What can be read. Every query but `log` takes `atLeast`, the `position` that a mutation answered with, and then answers with
-/// nothing older than that.
+/// Milliseconds that a root field may take: what is looked up, what is added up, and what is changed (some hash a password
+/// first, and those wait for one another).
+const LOOK: u64 = 8_000;
+const REPORT: u64 = 15_000;
+const CHANGE: u64 = 20_000;
+
+/// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
+/// answered with, and then answers with nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
-    products::ProductQueries,
-    orders::OrderQueries,
-    users::UserQueries,
-    users::ExportQueries,
-    sales::SalesQueries,
-    operations::OperationQueries,
-    node::NodeQueries,
+    Timed<products::ProductQueries, LOOK>,
+    Timed<orders::OrderQueries, LOOK>,
+    Timed<orders::WaitingOrderQueries, LOOK>,
+    Timed<users::UserQueries, LOOK>,
+    Timed<users::SessionQueries, LOOK>,
+    Timed<users::ExportQueries, REPORT>,
+    Timed<sales::SalesQueries, REPORT>,
+    Timed<operations::OperationQueries, LOOK>,
+    Timed<payment_gateway::PaymentGatewayQuery, LOOK>,
+    Timed<node::NodeQueries, LOOK>,
 );
 
 /// What can be done. Every mutation takes one `input` and answers with its own payload: what was changed, the `position` in the
 /// log, and `userErrors` if it was refused; a refused mutation has changed nothing. The same `idempotencyKey` with the same input
-/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again. (`logIn`
-/// changes nothing, and has neither key nor position.)
+/// gives the same answer, for ever, and does nothing more: so a request without an answer can safely be sent again. (What
+/// begins, renews or ends sessions or asks for a mail is not in the log, and has neither key nor position; what proves itself by a token
+/// that is good once needs no key.)
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
-    users::AccountMutations,
-    users::LogInMutation,
-    users::UserMutations,
-    users::ErasureMutations,
-    products::ProductMutations,
-    orders::PlaceOrderMutation,
-    orders::OrderMutations,
+    Timed<users::AccountMutations, CHANGE>,
+    Timed<users::LogInMutation, CHANGE>,
+    Timed<users::SessionMutations, CHANGE>,
+    Timed<users::RecoveryMutations, CHANGE>,
+    Timed<users::UserMutations, CHANGE>,
+    Timed<users::PaymentMethodMutations, CHANGE>,
+    Timed<users::ErasureMutations, CHANGE>,
+    Timed<products::ProductMutations, CHANGE>,
+    Timed<orders::PlaceOrderMutation, CHANGE>,
+    Timed<orders::OrderMutations, CHANGE>,
+    Timed<orders::PaymentMutations, CHANGE>,
 );
 
 /// What can be followed, over WebSocket (graphql-transport-ws) or Server-Sent Events. Each update carries a `cursor`; a client

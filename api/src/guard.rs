@@ -5,10 +5,11 @@
 //! stands in front of: the length, in front of everything; tokens and brackets, in front of the recursive parser;
 //! the measured size, in front of validation.
 
+pub mod cost;
 mod measure;
 mod tokens;
 
-use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 
 /// Bounds on one request. Every bound is inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Limits {
     pub directives: u64,
     /// Selections, arguments, values inside arguments and directives, with every spread counted as what it stands for.
     pub nodes: u64,
+    /// Fields that an operation may be answered with, pages multiplied in; see [`cost`]. At `u64::MAX` nobody counts.
+    pub complexity: u64,
     /// Operations that one socket may have going.
     pub operations: usize,
 }
@@ -48,6 +51,7 @@ impl Default for Limits {
             root_fields: 30,
             directives: 100,
             nodes: 5_000,
+            complexity: 15_000,
             operations: 100,
         }
     }
@@ -94,6 +98,27 @@ pub fn before_parsing(text: &str, limits: &Limits) -> Result<(), Refusal> {
 /// See [`Refusal`].
 pub fn before_validation(document: &ExecutableDocument, limits: &Limits) -> Result<(), Refusal> {
     measure::check(document, limits)
+}
+
+/// Whether any selection asks what the schema looks like.
+#[must_use]
+pub fn asks_for_the_schema(document: &ExecutableDocument) -> bool {
+    fn asks(set: &SelectionSet) -> bool {
+        set.items.iter().any(|selection| match &selection.node {
+            Selection::Field(field) => {
+                matches!(field.node.name.node.as_str(), "__schema" | "__type")
+                    || asks(&field.node.selection_set.node)
+            }
+            Selection::InlineFragment(fragment) => asks(&fragment.node.selection_set.node),
+            Selection::FragmentSpread(_) => false,
+        })
+    }
+    let operations = document
+        .operations
+        .iter()
+        .map(|(_, it)| &it.node.selection_set.node);
+    let fragments = document.fragments.values().map(|it| &it.node.selection_set.node);
+    operations.chain(fragments).any(asks)
 }
 
 fn within(what: &'static str, count: u64, limit: u64) -> Result<(), Refusal> {

@@ -7,22 +7,26 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, ServerError};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures::FutureExt;
 use tracing::error;
 
 use crate::RequestInfo;
-use crate::auth::{TokenError, Verified};
-use crate::documents;
+use crate::auth::Verified;
+use crate::documents::{self, Cost};
+use crate::gate::GateError;
 use crate::media::{self, Accepted, Media};
 use crate::params::Params;
+use crate::rates::Verdict;
 use crate::reply::{self, Code, Outcome};
 use crate::transport::{self, Transport};
-use crate::{socket, sse};
+use crate::{edge, socket, sse};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// When to come back while sessions cannot be read, in seconds.
+const SESSIONS_AFTER: u32 = 1;
 
 /// Why a request is not executed.
 pub(crate) struct Problem {
@@ -33,7 +37,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, error: ServerError) -> Self {
+    pub(crate) fn new(status: StatusCode, error: ServerError) -> Self {
         Self {
             status,
             error: Box::new(error),
@@ -50,6 +54,12 @@ impl Problem {
         let mut problem = Self::bad(message);
         problem.status = StatusCode::METHOD_NOT_ALLOWED;
         problem.header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        problem
+    }
+
+    fn too_slow() -> Self {
+        let mut problem = Self::bad("the body did not come in time");
+        problem.status = StatusCode::REQUEST_TIMEOUT;
         problem
     }
 
@@ -71,6 +81,16 @@ impl Problem {
         problem
     }
 
+    /// Whoever asked too often: in `application/json` that is an answer like any other, too.
+    fn rate_limited(retry_after: u64, media: Media) -> Self {
+        let mut problem = Self::document(edge::rate_limited(retry_after), media);
+        if media == Media::GraphqlResponse {
+            problem.status = StatusCode::TOO_MANY_REQUESTS;
+        }
+        problem.header = Some((RETRY_AFTER, HeaderValue::from(retry_after)));
+        problem
+    }
+
     fn in_media(mut self, media: Media) -> Self {
         self.media = media;
         self
@@ -86,8 +106,14 @@ impl Problem {
     }
 }
 
-impl From<TokenError> for Problem {
-    fn from(error: TokenError) -> Self {
+impl From<GateError> for Problem {
+    fn from(error: GateError) -> Self {
+        if let GateError::Unavailable = error {
+            let refusal = reply::retryable(Code::SessionsUnavailable, error.to_string(), SESSIONS_AFTER);
+            let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal);
+            problem.header = Some((RETRY_AFTER, HeaderValue::from(SESSIONS_AFTER)));
+            return problem;
+        }
         let mut problem = Self::new(
             StatusCode::UNAUTHORIZED,
             reply::error(Code::Unauthenticated, error.to_string()),
@@ -103,6 +129,7 @@ impl From<TokenError> for Problem {
 pub(crate) struct Accepting {
     pub(crate) request: async_graphql::Request,
     pub(crate) kind: Option<OperationType>,
+    pub(crate) cost: Option<Cost>,
     pub(crate) viewer: Option<Verified>,
     /// Names the request in the log, should it panic.
     pub(crate) trace: String,
@@ -113,10 +140,12 @@ pub(crate) async fn graphql<E: Executor>(
     State(transport): State<Arc<Transport<E>>>,
     request: Request,
 ) -> Response {
-    let info = transport.info(request.headers());
+    let info = transport.info(request.headers(), transport.edge.address(&request));
     let id = HeaderValue::from_str(&info.request_id).ok();
     let trace = info.request_id.clone();
-    let answer = AssertUnwindSafe(answer(transport, request, info))
+    // What goes with the answer, whatever that is.
+    let mut headers = HeaderMap::new();
+    let answer = AssertUnwindSafe(answer(transport, request, info, &mut headers))
         .catch_unwind()
         .await;
     let mut response = match answer {
@@ -131,6 +160,11 @@ pub(crate) async fn graphql<E: Executor>(
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reply::internal(&trace)).into_response()
         }
     };
+    if !headers.is_empty() {
+        // Before what the operation itself has set: a cookie that it takes away stays away.
+        headers.extend(std::mem::take(response.headers_mut()));
+        *response.headers_mut() = headers;
+    }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -141,11 +175,12 @@ async fn answer<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     let is_post = match *request.method() {
         Method::POST => true,
         Method::GET if request.headers().contains_key(UPGRADE) => {
-            return upgrade(transport, request, info).await;
+            return upgrade(transport, request, info, headers).await;
         }
         Method::GET | Method::HEAD => false,
         _ => return Err(Problem::method("GraphQL is asked with GET or POST", "GET, POST")),
@@ -157,27 +192,71 @@ async fn answer<E: Executor>(
         ));
     }
     let media = accepted.single.unwrap_or(Media::GraphqlResponse);
+    let mut info = info;
+    // A stream's headers have gone by the time an operation sets one.
+    info.sets_cookies = accepted.single.is_some();
+    let edge = &transport.edge;
+    let _place = edge
+        .place()
+        .map_err(|error| edge::overloaded(error).in_media(media))?;
+    let address = info.address;
+    if let Some(verdict) = edge.still_refused(address) {
+        return Ok(counted(&verdict, media).unwrap_or_default());
+    }
     let found = if is_post {
-        read_body(&transport, request, info, media).await
+        read_body(&transport, request, info, media, headers).await
     } else {
-        read_uri(&transport, &request, info, media)
+        read_uri(&transport, request, info, media, headers).await
     };
-    let operation = found.map_err(|problem| problem.in_media(media))?;
-    execute(&transport, operation, accepted, media).await
+    // Also what cannot be executed has been asked for.
+    let (user, cost) = found.as_ref().map_or((None, 1), |operation| {
+        let user = operation.viewer.as_ref().map(|verified| verified.viewer.user_id);
+        (user, operation.cost.map_or(1, |cost| cost.requested))
+    });
+    let verdict = edge.ask(address, user, cost).await;
+    if let Some(refused) = verdict.as_ref().and_then(|verdict| counted(verdict, media)) {
+        return Ok(refused);
+    }
+    let answer = match found {
+        Ok(operation) => execute(&transport, operation, accepted, media).await,
+        Err(problem) => Err(problem.in_media(media)),
+    };
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    if let Some(verdict) = verdict {
+        verdict.write(response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// What is answered to who is refused.
+fn counted(verdict: &Verdict, media: Media) -> Option<Response> {
+    let wait = Verdict::seconds(verdict.retry_after?);
+    let mut response = Problem::rate_limited(wait, media).into_response();
+    verdict.write(response.headers_mut());
+    Some(response)
 }
 
 async fn upgrade<E: Executor>(
     transport: Arc<Transport<E>>,
     request: Request,
     info: RequestInfo,
+    headers: &mut HeaderMap,
 ) -> Result<Response, Problem> {
     // Clients that can send headers need not repeat the token in `connection_init`.
-    let viewer = transport.viewer(request.headers())?;
+    let edge = &transport.edge;
+    edge.check_origin(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
+    let user = viewer.as_ref().map(|verified| verified.viewer.user_id);
+    let verdict = edge.ask(info.address, user, 1).await;
+    if let Some(refused) = verdict.and_then(|verdict| counted(&verdict, Media::GraphqlResponse)) {
+        return Ok(refused);
+    }
+    let place = edge.socket_place(info.address)?;
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &())
         .await
         .map_err(|rejection| Problem::bad(rejection.body_text()))?;
-    socket::open(transport, upgrade, viewer, info)
+    socket::open(transport, upgrade, viewer, info, place)
 }
 
 async fn read_body<E: Executor>(
@@ -185,6 +264,7 @@ async fn read_body<E: Executor>(
     request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
     if !media::is_json(request.headers()) {
         return Err(Problem::new(
@@ -192,7 +272,7 @@ async fn read_body<E: Executor>(
             reply::error(Code::BadRequest, "the body must be application/json in UTF-8"),
         ));
     }
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let limit = transport.engine.limits().body_bytes;
     let announced = request
         .headers()
@@ -201,11 +281,16 @@ async fn read_body<E: Executor>(
     if announced.is_some_and(|bytes: usize| bytes > limit) {
         return Err(too_large(limit));
     }
-    let body = axum::body::to_bytes(request.into_body(), limit)
-        .await
-        .map_err(|error| match std::error::Error::source(&error) {
-            Some(cause) if cause.to_string().contains("limit") => too_large(limit),
-            _ => Problem::bad("the body could not be read"),
+    let body = tokio::time::timeout(
+        transport.timing.body,
+        axum::body::to_bytes(request.into_body(), limit),
+    );
+    let body =
+        body.await.map_err(|_| Problem::too_slow())?.map_err(|error| {
+            match std::error::Error::source(&error) {
+                Some(cause) if cause.to_string().contains("limit") => too_large(limit),
+                _ => Problem::bad("the body could not be read"),
+            }
         })?;
     let params = Params::from_json(&body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     accept(transport, params, viewer, info, media)
@@ -221,13 +306,14 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-fn read_uri<E: Executor>(
+async fn read_uri<E: Executor>(
     transport: &Transport<E>,
-    request: &Request,
+    request: Request,
     info: RequestInfo,
     media: Media,
+    headers: &mut HeaderMap,
 ) -> Result<Accepting, Problem> {
-    let viewer = transport.viewer(request.headers())?;
+    let viewer = transport.gate.viewer(request.headers(), headers).await?;
     let params =
         Params::from_uri(request.uri()).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     let operation = accept(transport, params, viewer, info, media)?;
@@ -244,16 +330,26 @@ fn accept<E: Executor>(
     info: RequestInfo,
     media: Media,
 ) -> Result<Accepting, Problem> {
-    let prepared = transport.engine.prepare(&params.query).map_err(|error| {
+    let refused = |error: ServerError| {
         transport::count(None, Outcome::Refused);
-        Problem::document(error, media)
-    })?;
-    let kind = prepared.kind(params.operation.name.as_deref());
+        // What is no request is none in any media type.
+        if reply::code(&error) == Some(Code::BadRequest.as_str()) {
+            Problem::new(StatusCode::BAD_REQUEST, error)
+        } else {
+            Problem::document(error, media)
+        }
+    };
+    let Params { query, operation } = params;
+    let engine = &transport.engine;
+    let prepared = engine.find(query, &operation.extensions).map_err(refused)?;
+    let cost = engine.cost(&prepared, &operation).map_err(refused)?;
+    let kind = prepared.kind(operation.name.as_deref());
     let who = viewer.as_ref().map(|verified| verified.viewer.clone());
     Ok(Accepting {
         trace: info.request_id.clone(),
-        request: documents::request(&prepared, params.operation, who, info),
+        request: documents::request(&prepared, operation, who, info),
         kind,
+        cost,
         viewer,
     })
 }
@@ -273,7 +369,11 @@ async fn execute<E: Executor>(
     if streams || accepted.single.is_none() {
         return Ok(sse::answer(transport, operation, media));
     }
-    let mut response = transport.engine.execute(operation.request).await;
+    let limit = transport.timing.request;
+    let mut response = transport.engine.execute(operation.request, limit).await;
+    if let Some(cost) = operation.cost {
+        response.extensions.insert("cost".to_owned(), cost.told());
+    }
     let outcome = transport::settle(&mut response);
     transport::count(operation.kind, outcome);
     Ok(write(&response, outcome, media))
@@ -282,6 +382,7 @@ async fn execute<E: Executor>(
 /// A single response, in full.
 pub(crate) fn write(response: &async_graphql::Response, outcome: Outcome, media: Media) -> Response {
     let status = match (outcome, media) {
+        (Outcome::Refused, Media::GraphqlResponse) if is_late(response) => StatusCode::GATEWAY_TIMEOUT,
         (Outcome::Refused, Media::GraphqlResponse) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
@@ -292,6 +393,11 @@ pub(crate) fn write(response: &async_graphql::Response, outcome: Outcome, media:
         written.headers_mut().extend(response.http_headers.clone());
     }
     written
+}
+
+fn is_late(response: &async_graphql::Response) -> bool {
+    let code = response.errors.first().and_then(reply::code);
+    code == Some(Code::TimedOut.as_str())
 }
 
 fn respond(status: StatusCode, media: Media, body: Vec<u8>) -> Response {

@@ -19,6 +19,8 @@ const REQUEST_SECONDS: [f64; 12] = [
 ];
 /// Seconds. A commit with fsync is about a millisecond.
 const APPEND_SECONDS: [f64; 10] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+/// Seconds. From a gateway in the same house to one that is left hanging.
+const PAYMENT_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Commands that were written together.
 const GROUP_SIZE: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
@@ -40,13 +42,14 @@ pub fn install() -> Handle {
 }
 
 fn build() -> Handle {
-    let buckets: [(&str, &[f64]); 3] = [
+    let buckets: [(&str, &[f64]); 4] = [
         (
             axum_prometheus::AXUM_HTTP_REQUESTS_DURATION_SECONDS,
             &REQUEST_SECONDS,
         ),
         ("kontor_append_seconds", &APPEND_SECONDS),
         ("kontor_append_group_size", &GROUP_SIZE),
+        ("kontor_payment_call_seconds", &PAYMENT_SECONDS),
     ];
     let mut builder = PrometheusBuilder::new();
     for (name, values) in buckets {
@@ -75,6 +78,14 @@ fn describe() {
         "GraphQL operations, by kind and how they went"
     );
     describe_counter!(
+        "kontor_requests_rate_limited_total",
+        "Requests that were refused because somebody asks too often"
+    );
+    describe_counter!(
+        "kontor_requests_shed_total",
+        "Requests that were turned away because too many were under way"
+    );
+    describe_counter!(
         "kontor_commands_total",
         "Commands, by aggregate and how they went"
     );
@@ -95,8 +106,36 @@ fn describe() {
         "kontor_notifications",
         "Notifications not done with: waiting, or given up (dead)"
     );
+    describe_payments();
     describe_gauge!("kontor_subscribers", "Subscriptions going on");
     describe_gauge!("kontor_sockets", "WebSockets open");
+}
+
+fn describe_payments() {
+    describe_counter!(
+        "kontor_payment_calls_total",
+        "Calls to the payment gateway with all their retries, by what was asked and how they went"
+    );
+    describe_histogram!(
+        "kontor_payment_call_seconds",
+        "Time the payment gateway took over one try"
+    );
+    describe_gauge!(
+        "kontor_payment_breaker",
+        "Circuit breaker before the payment gateway: 0 closed, 1 half-open, 2 open"
+    );
+    describe_counter!(
+        "kontor_payment_webhooks_total",
+        "Webhooks of the payment gateway: taken, repeated, ignored, unavailable, or why they were not believed"
+    );
+    describe_gauge!(
+        "kontor_payment_webhooks_waiting",
+        "Webhooks of the payment gateway that were taken and are not dealt with"
+    );
+    describe_gauge!(
+        "kontor_pending_orders",
+        "Orders for which the payment gateway or the customer has to be asked, by step"
+    );
 }
 
 impl Handle {
@@ -154,6 +193,7 @@ async fn look(app: &App) {
         }
         Err(error) => warn!(%error, "notifications cannot be counted; /metrics shows older figures"),
     }
+    look_at_payments(app).await;
     for mirror in crate::health::MIRRORS {
         let reached = *app.progress.watch(mirror).borrow();
         // 0 is also what a process knows that has not heard of it yet.
@@ -161,6 +201,23 @@ async fn look(app: &App) {
             gauge!("kontor_projection_lag_events", "consumer" => mirror)
                 .set(head.saturating_sub(reached) as f64);
         }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as above")]
+async fn look_at_payments(app: &App) {
+    let pool = app.store.pool();
+    match kontor_fulfilment::orders_waiting(pool).await {
+        Ok(steps) => {
+            for (step, orders) in steps {
+                gauge!("kontor_pending_orders", "step" => step.as_str()).set(orders as f64);
+            }
+        }
+        Err(error) => warn!(%error, "pending orders cannot be counted; /metrics shows older figures"),
+    }
+    match kontor_fulfilment::webhook_inbox::waiting(pool).await {
+        Ok(events) => gauge!("kontor_payment_webhooks_waiting").set(events as f64),
+        Err(error) => warn!(%error, "payment webhooks cannot be counted; /metrics shows older figures"),
     }
 }
 

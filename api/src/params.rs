@@ -10,11 +10,14 @@ use serde::de::DeserializeOwned;
 use crate::documents::Operation;
 use crate::reply::{self, Code};
 
+/// The extension that names a document by its hash instead of holding it.
+const NAMED: &str = "persistedQuery";
+
 /// A request, borrowing its document from where it was read.
 #[derive(Debug)]
 pub struct Params<'a> {
-    /// The document.
-    pub query: Cow<'a, str>,
+    /// The document, unless the extensions name it.
+    pub query: Option<Cow<'a, str>>,
     /// The rest.
     pub operation: Operation,
 }
@@ -56,14 +59,23 @@ impl<'a> Params<'a> {
                 bad(format!("the body is not JSON: {error}"))
             }
         })?;
-        Ok(Self {
-            query: json.query.ok_or_else(no_query)?,
+        let params = Self {
+            query: json.query,
             operation: Operation {
                 name: json.operation_name,
                 variables: json.variables,
                 extensions: json.extensions.unwrap_or_default(),
             },
-        })
+        };
+        params.with_a_document()
+    }
+
+    /// Refuses what neither is nor names a document.
+    fn with_a_document(self) -> Result<Self, ServerError> {
+        if self.query.is_none() && !self.operation.extensions.contains_key(NAMED) {
+            return Err(bad("the parameter `query` is missing"));
+        }
+        Ok(self)
     }
 }
 
@@ -71,18 +83,19 @@ impl Params<'static> {
     /// Reads a URL's query string, in which `variables` and `extensions` are JSON.
     ///
     /// # Errors
-    /// When a parameter is there twice or malformed, or the document is missing.
+    /// When a parameter is there twice or malformed, or the document is missing and not named either.
     pub fn from_uri(uri: &axum::http::Uri) -> Result<Self, ServerError> {
         let axum::extract::Query(url) = axum::extract::Query::<Url>::try_from_uri(uri)
             .map_err(|error| bad(format!("the URL's parameters are not a GraphQL request: {error}")))?;
-        Ok(Self {
-            query: Cow::Owned(url.query.ok_or_else(no_query)?),
+        let params = Self {
+            query: url.query.map(Cow::Owned),
             operation: Operation {
                 name: url.operation_name.filter(|name| !name.is_empty()),
                 variables: json("variables", url.variables.as_deref())?,
                 extensions: json::<Option<_>>("extensions", url.extensions.as_deref())?.unwrap_or_default(),
             },
-        })
+        };
+        params.with_a_document()
     }
 }
 
@@ -92,10 +105,6 @@ fn json<T: Default + DeserializeOwned>(name: &str, text: Option<&str>) -> Result
         Some(text) => serde_json::from_str(text)
             .map_err(|error| bad(format!("the parameter `{name}` is not a JSON object: {error}"))),
     }
-}
-
-fn no_query() -> ServerError {
-    bad("the parameter `query` is missing")
 }
 
 fn bad(message: impl Into<String>) -> ServerError {

@@ -18,6 +18,10 @@ const SALT_BYTES: usize = 16;
 /// What is hashed with when there is no such account; anything will do.
 const NOBODYS_SALT: &[u8; SALT_BYTES] = b"nobody's salt...";
 
+mod strength;
+
+pub use strength::Weakness;
+
 /// Why a password could not be hashed.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
@@ -97,6 +101,18 @@ impl Passwords {
         })
         .await
         .unwrap_or(false)
+    }
+
+    /// Whether the password can be guessed by whoever knows this of its owner.
+    ///
+    /// # Errors
+    /// [`PasswordError::Ending`]; the inner one is why the password is weak.
+    pub async fn judge(
+        &self,
+        password: String,
+        known: Vec<String>,
+    ) -> Result<Result<(), Weakness>, PasswordError> {
+        self.in_turn(move || strength::judge(&password, &known)).await
     }
 
     async fn in_turn<T: Send + 'static>(

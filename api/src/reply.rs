@@ -18,6 +18,20 @@ pub enum Code {
     LimitExceeded,
     /// The access token is not valid, or not any more.
     Unauthenticated,
+    /// Sessions cannot be read at the moment.
+    SessionsUnavailable,
+    /// A page of another origin asks in the name of whoever looks at it.
+    Forbidden,
+    /// Too much was asked for, for now.
+    RateLimited,
+    /// Too many are asking, for now.
+    Overloaded,
+    /// It took too long.
+    TimedOut,
+    /// Only the hash of a document was sent, and no such document is known: send both.
+    PersistedQueryNotFound,
+    /// Only documents of a list are executed, and this is none of them.
+    UntrustedDocument,
     /// Something broke here.
     Internal,
 }
@@ -32,6 +46,13 @@ impl Code {
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::LimitExceeded => "GRAPHQL_LIMIT_EXCEEDED",
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::SessionsUnavailable => "SESSIONS_UNAVAILABLE",
+            Self::Forbidden => "FORBIDDEN",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::Overloaded => "OVERLOADED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::UntrustedDocument => "UNTRUSTED_DOCUMENT",
             Self::Internal => "INTERNAL",
         }
     }
@@ -50,6 +71,36 @@ pub fn with_code(mut error: ServerError, code: Code) -> ServerError {
         .extensions
         .get_or_insert_with(ErrorExtensionValues::default)
         .set("code", code.as_str());
+    error
+}
+
+/// An error that may be gone after so many seconds.
+#[must_use]
+pub fn retryable(code: Code, message: impl Into<String>, retry_after: u32) -> ServerError {
+    let mut error = error(code, message);
+    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    extensions.set("retryable", true);
+    extensions.set("retryAfter", retry_after);
+    error
+}
+
+/// The code of an error, if it has one.
+#[must_use]
+pub fn code(error: &ServerError) -> Option<&str> {
+    match error.extensions.as_ref()?.get("code")? {
+        Value::String(code) => Some(code),
+        _ => None,
+    }
+}
+
+/// An error that says when to come back, in seconds.
+#[must_use]
+pub fn later(code: Code, message: impl Into<String>, retry_after: u64) -> ServerError {
+    let mut error = error(code, message);
+    error
+        .extensions
+        .get_or_insert_with(ErrorExtensionValues::default)
+        .set("retryAfter", retry_after);
     error
 }
 

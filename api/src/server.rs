@@ -1,31 +1,38 @@
 //! The router, and serving it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::Executor;
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
+use kontor_fulfilment::payments::WebhookVerifier;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{debug, error, warn};
 
+use crate::auth::keys::KNOWN_BEFORE;
 use crate::documents::Engine;
+use crate::edge::{Edge, Protection, compressed, hardened};
+use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
 use crate::guard::Limits;
+use crate::guard::cost::Costs;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
+use crate::persisted::Documents;
 use crate::transport::{Timing, Transport};
-use crate::{App, graphql, playground, reply};
+use crate::{App, Tokens, graphql, playground, reply, webhooks};
 
 /// How long requests, streams and sockets may take to end once the process is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,11 +56,20 @@ pub struct RouterOptions {
     pub limits: Limits,
     /// How long things may take.
     pub timing: Timing,
-    /// Origins whose pages may ask; none by default.
+    /// Who may come in, and how often.
+    pub protection: Protection,
+    /// Origins whose pages may ask; none by default, any with `*`.
     pub origins: Vec<HeaderValue>,
     /// Consumers that this process runs, by name: `/readyz` wants a worker at each.
     pub workers: Vec<String>,
+    /// Tells the payment gateway's webhooks from anybody's; believes nobody by default.
+    pub webhooks: WebhookVerifier,
+    /// The payment simulator's page for its customers, shown under [`SIMULATOR`].
+    pub simulator: Option<Router>,
 }
+
+/// Where the payment simulator's page is.
+pub const SIMULATOR: &str = "/simulator";
 
 impl Default for RouterOptions {
     fn default() -> Self {
@@ -65,8 +81,11 @@ impl Default for RouterOptions {
             sockets: TaskTracker::new(),
             limits: Limits::default(),
             timing: Timing::default(),
+            protection: Protection::default(),
             origins: Vec::new(),
             workers: Vec::new(),
+            webhooks: WebhookVerifier::new(Vec::new()),
+            simulator: None,
         }
     }
 }
@@ -81,11 +100,31 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
     let mut router = Router::new()
         .route("/readyz", get(health::ready).with_state(health))
         .route("/healthz", get(health::alive));
+    let protection = options.protection;
     if options.endpoint {
+        let costs = (options.limits.complexity < u64::MAX).then(|| Costs::of(&graphql::sdl()));
+        let mut engine = Engine::new(graphql::schema(Arc::clone(&app)), options.limits);
+        if let Some(costs) = costs {
+            engine = engine.costing(costs);
+        }
+        if let Some(documents) = &protection.documents {
+            engine = engine.from_source(Documents::Trusted(Arc::clone(documents)));
+        }
+        if !protection.introspection {
+            engine = engine.silent();
+        }
         let transport = Transport {
-            engine: Engine::new(graphql::schema(Arc::clone(&app)), options.limits),
-            tokens: app.tokens.clone(),
-            clock: Arc::clone(&app.clock),
+            engine,
+            edge: Edge::new(&protection, &options.origins, Some(app.redis.clone())),
+            gate: Gate {
+                tokens: app.tokens.clone(),
+                standing: app.standing.clone(),
+                clock: Arc::clone(&app.clock),
+                renewal: Some(Renewal {
+                    desk: app.sessions.clone(),
+                    pool: app.store.pool().clone(),
+                }),
+            },
             ids: app.store.ids().clone(),
             timing: options.timing,
             stop: options.stop.clone(),
@@ -93,7 +132,12 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         };
         router = router
             .merge(endpoint(transport))
+            .route("/.well-known/jwks.json", get(jwks).with_state(app.tokens.clone()))
+            .merge(webhooks::routes(&app, options.webhooks))
             .merge(playground::routes(options.playground));
+        if let Some(page) = options.simulator {
+            router = router.nest(SIMULATOR, page);
+        }
     }
     if let Some(handle) = options.metrics {
         tokio::spawn(handle.clone().keep_up(options.stop));
@@ -101,7 +145,7 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
             .route("/metrics", get(scrape).with_state(Metrics { app, handle }))
             .layer(metrics::layer());
     }
-    around(router, options.origins)
+    around(router, options.origins, protection.tls)
 }
 
 /// `/graphql` alone, over any schema.
@@ -112,14 +156,21 @@ pub fn endpoint<E: Executor>(transport: Transport<E>) -> Router {
 }
 
 /// What every route has round it.
-fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
-    let router = router.layer(CatchPanicLayer::custom(panicked));
+fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
+    let router = compressed(router.layer(CatchPanicLayer::custom(panicked)));
+    let router = hardened(router, tls);
     if origins.is_empty() {
         return router;
     }
+    let anybody = origins.iter().any(|origin| origin == "*");
+    let allowed = if anybody {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins)
+    };
     router.layer(
         CorsLayer::new()
-            .allow_origin(origins)
+            .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers([
                 AUTHORIZATION,
@@ -127,7 +178,15 @@ fn around(router: Router, origins: Vec<HeaderValue>) -> Router {
                 HeaderName::from_static("x-request-id"),
                 HeaderName::from_static("traceparent"),
             ])
-            .expose_headers([HeaderName::from_static("x-request-id")])
+            .expose_headers([
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static("ratelimit"),
+                HeaderName::from_static("ratelimit-policy"),
+                RETRY_AFTER,
+                ACCESS_TOKEN,
+            ])
+            // For the session's cookie, where the origins are named one by one.
+            .allow_credentials(!anybody)
             .max_age(CORS_MAX_AGE),
     )
 }
@@ -144,6 +203,13 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         HeaderValue::from_static("application/json; charset=utf-8"),
     );
     (StatusCode::INTERNAL_SERVER_ERROR, [json], body).into_response()
+}
+
+/// The public keys of access tokens. May be kept for as long as a key is known before it signs.
+async fn jwks(State(tokens): State<Tokens>) -> impl IntoResponse {
+    let seconds = KNOWN_BEFORE.num_seconds();
+    let kept = format!("public, max-age={seconds}");
+    ([(CACHE_CONTROL, kept)], Json(tokens.jwks()))
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
@@ -167,7 +233,9 @@ pub async fn serve(
             debug!(%error, "TCP_NODELAY not set");
         }
     });
-    let server = axum::serve(listener, router)
+    // With the peer's address, for who counts by it.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();
     let all = async {

@@ -6,6 +6,7 @@ mod protocol;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Response as GraphqlResponse, ServerError};
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -17,11 +18,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::operations::{Operations, Running};
 use self::protocol::{FromClient, close};
 use crate::RequestInfo;
-use crate::auth::Verified;
+use crate::auth::{TokenError, Verified};
 use crate::documents;
+use crate::edge::SocketPlace;
 use crate::http::Problem;
 use crate::metrics::OpenSocket;
 use crate::params::Params;
+use crate::rates::Verdict;
 use crate::reply::{self, Code, Outcome};
 use crate::transport::Transport;
 
@@ -48,6 +51,7 @@ pub(crate) fn open<E: Executor>(
     upgrade: WebSocketUpgrade,
     viewer: Option<Verified>,
     info: RequestInfo,
+    place: SocketPlace,
 ) -> Result<Response, Problem> {
     if !upgrade.requested_protocols().any(|name| name == protocol::NAME) {
         return Err(Problem::bad(format!(
@@ -64,7 +68,7 @@ pub(crate) fn open<E: Executor>(
         .max_message_size(transport.engine.limits().body_bytes)
         .max_frame_size(transport.engine.limits().body_bytes)
         .on_upgrade(move |socket| {
-            let session = Session::new(transport, socket, viewer, info.traceparent);
+            let session = Session::new(transport, socket, viewer, info, place);
             tracker.track_future(session.run())
         }))
 }
@@ -74,7 +78,8 @@ struct Session<E> {
     socket: WebSocket,
     operations: Operations,
     viewer: Option<Verified>,
-    traceparent: Option<String>,
+    /// What the upgrade came with.
+    info: RequestInfo,
     /// When the access token's time is over.
     expiry: Option<Instant>,
     /// `connection_init` has been there.
@@ -85,6 +90,7 @@ struct Session<E> {
     /// Since then the client was asked whether it is there.
     asked: bool,
     _counted: OpenSocket,
+    _place: SocketPlace,
 }
 
 impl<E: Executor> Session<E> {
@@ -92,7 +98,8 @@ impl<E: Executor> Session<E> {
         transport: Arc<Transport<E>>,
         socket: WebSocket,
         viewer: Option<Verified>,
-        traceparent: Option<String>,
+        info: RequestInfo,
+        place: SocketPlace,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -101,12 +108,13 @@ impl<E: Executor> Session<E> {
             socket,
             operations: Operations::default(),
             viewer,
-            traceparent,
+            info,
             welcome: false,
             opened: now,
             heard: now,
             asked: false,
             _counted: OpenSocket::new(),
+            _place: place,
         }
     }
 
@@ -144,6 +152,7 @@ impl<E: Executor> Session<E> {
         let stop = self.transport.stop.clone();
         let stopped = stop.cancelled();
         let timer = sleep_until(self.deadline());
+        let mut rung = self.transport.gate.standing.watch();
         tokio::pin!(stopped, timer);
         loop {
             tokio::select! {
@@ -158,11 +167,27 @@ impl<E: Executor> Session<E> {
                     self.time_passes().await?;
                     timer.as_mut().reset(self.deadline());
                 }
+                Ok(()) = rung.changed() => self.still_stands()?,
                 () = &mut stopped => {
                     return Err(End::Close(close::RESTART, "The server restarts".into()));
                 }
             }
         }
+    }
+
+    /// Ends the socket if its token says what is not true any more.
+    fn still_stands(&self) -> Result<(), End> {
+        let Some(verified) = &self.viewer else {
+            return Ok(());
+        };
+        self.transport.gate.standing.check(verified).map_err(|why| {
+            let code = match why {
+                // Somebody who comes back with a new token is welcome.
+                TokenError::Outdated => close::UNAUTHORIZED,
+                _ => close::FORBIDDEN,
+            };
+            End::Close(code, why.to_string().into())
+        })
     }
 
     /// When to look again, at the latest.
@@ -234,7 +259,9 @@ impl<E: Executor> Session<E> {
         if let Some(authorization) = authorization {
             let verified = self
                 .transport
+                .gate
                 .bearer(authorization)
+                .await
                 .map_err(|error| End::Close(close::FORBIDDEN, format!("Forbidden: {error}").into()))?;
             self.expiry = Some(self.transport.end_of(&verified));
             self.viewer = Some(verified);
@@ -258,24 +285,53 @@ impl<E: Executor> Session<E> {
             let message = format!("too many operations on one socket: at most {limit} allowed");
             return self.refuse(id, reply::error(Code::LimitExceeded, message)).await;
         }
-        let prepared = match self.transport.engine.prepare(&params.query) {
-            Ok(prepared) => prepared,
+        match self.begin(id, params).await {
+            Ok(running) => {
+                self.operations.insert(running);
+                Ok(())
+            }
             Err(error) => {
                 crate::transport::count(None, Outcome::Refused);
-                return self.refuse(id, error).await;
+                self.refuse(id, error).await
             }
-        };
+        }
+    }
+
+    /// As over HTTP: what may be executed, what it costs, and whether there is room for it.
+    async fn begin(&mut self, id: &str, params: Params<'_>) -> Result<Running, ServerError> {
+        let Params { query, operation } = params;
+        let (engine, edge) = (&self.transport.engine, &self.transport.edge);
+        let user = self.viewer.as_ref().map(|verified| verified.viewer.user_id);
+        let found = engine.find(query, &operation.extensions);
+        let found = found.and_then(|prepared| Ok((engine.cost(&prepared, &operation)?, prepared)));
+        let cost = found.as_ref().ok().and_then(|(cost, _)| *cost);
+        let verdict = edge
+            .ask(self.info.address, user, cost.map_or(1, |cost| cost.requested))
+            .await;
+        if let Some(wait) = verdict.and_then(|verdict| verdict.retry_after) {
+            return Err(crate::edge::rate_limited(Verdict::seconds(wait)));
+        }
+        let (_, prepared) = found?;
+        let kind = prepared.kind(operation.name.as_deref());
+        let streams = kind == Some(OperationType::Subscription);
         let info = RequestInfo {
             request_id: self.transport.ids.next().to_string(),
-            traceparent: self.traceparent.clone(),
+            sets_cookies: false,
+            ..self.info.clone()
         };
-        let kind = prepared.kind(params.operation.name.as_deref());
-        let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());
         let trace = info.request_id.clone();
-        let request = documents::request(&prepared, params.operation, viewer, info);
-        let responses = self.transport.engine.stream(request);
-        self.operations.insert(Running::new(id, kind, &trace, responses));
-        Ok(())
+        let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());
+        let request = documents::request(&prepared, operation, viewer, info);
+        let mut running = Running::new(
+            id,
+            kind,
+            &trace,
+            engine.stream(request, kind, self.transport.timing.request),
+        );
+        if !streams {
+            running.holds(edge.place()?, cost);
+        }
+        Ok(running)
     }
 
     async fn respond(&mut self, id: &str, response: Option<(GraphqlResponse, Outcome)>) -> Result<(), End> {

@@ -15,10 +15,11 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
 use tracing::error;
 
+use crate::auth::TokenError;
 use crate::http::{Accepting, panic_message};
 use crate::media::Media;
 use crate::metrics::Subscriber;
-use crate::reply::{self, Outcome};
+use crate::reply::{self, Code, Outcome};
 use crate::transport::{self, Transport};
 
 /// With its empty data, which axum's own writer leaves out: a browser's `EventSource` drops an event that has none.
@@ -32,7 +33,8 @@ pub(crate) fn answer<E: Executor>(
     media: Media,
 ) -> Response {
     let kind = operation.kind;
-    let mut responses = transport.engine.stream(operation.request).fuse();
+    let limit = transport.timing.request;
+    let mut responses = transport.engine.stream(operation.request, kind, limit).fuse();
     // async-graphql validates when it is first polled, and answers then if the document does not fit.
     let mut first = responses.next().now_or_never().flatten();
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);
@@ -66,8 +68,22 @@ pub(crate) fn answer<E: Executor>(
             None => std::future::pending().await,
         }
     };
+    // One whose token has become untrue says so: the client comes back with another, or not at all.
+    let standing = transport.gate.standing.clone();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let fallen = async move {
+        match &operation.viewer {
+            Some(verified) => {
+                let _ = tell.send(standing.fallen(verified).await);
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let last_words = stream::once(told).filter_map(|why| std::future::ready(why.ok().map(last_words)));
     let events = messages
         .chain(stream::iter([COMPLETE]))
+        .take_until(fallen)
+        .chain(last_words)
         .take_until(stop)
         .take_until(expired)
         .boxed();
@@ -79,6 +95,17 @@ pub(crate) fn answer<E: Executor>(
     ];
     let body = Body::from_stream(kept_alive(events, transport.timing.comment));
     (headers, body).into_response()
+}
+
+/// The error that ends a stream.
+fn last_words(why: TokenError) -> Bytes {
+    let mut event = b"event: next\ndata: ".to_vec();
+    event.extend(reply::errors(&[reply::error(
+        Code::Unauthenticated,
+        why.to_string(),
+    )]));
+    event.extend_from_slice(b"\n\nevent: complete\ndata: \n\n");
+    Bytes::from(event)
 }
 
 /// The same events, with a comment whenever there was none for so long: proxies cut what is silent.

@@ -1,25 +1,31 @@
 //! What all three ways in share: the engine, who is asking, and how long things may take.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Response};
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
-use kontor_eventstore::{Clock, Ids};
+use axum::http::header::USER_AGENT;
+use kontor_eventstore::Ids;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::RequestInfo;
-use crate::auth::{TokenError, Tokens, Verified};
+use crate::auth::Verified;
 use crate::documents::Engine;
+use crate::edge::Edge;
+use crate::gate::Gate;
 use crate::reply::Outcome;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// For a body to come in.
+    pub body: Duration,
+    /// For a query or a mutation to be answered.
+    pub request: Duration,
     /// From the opening of a socket to `connection_init`.
     pub init: Duration,
     /// Of silence before a peer is asked whether it is there.
@@ -37,6 +43,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            body: Duration::from_secs(15),
+            request: Duration::from_secs(30),
             init: Duration::from_secs(10),
             ping: Duration::from_secs(25),
             dead: Duration::from_secs(60),
@@ -52,13 +60,13 @@ pub struct Transport<E> {
     /// Executes.
     pub engine: Engine<E>,
     /// Knows who is asking.
-    pub tokens: Tokens,
-    /// Says whether a token has expired.
-    pub clock: Arc<dyn Clock>,
+    pub gate: Gate,
     /// Names requests.
     pub ids: Ids,
     /// How long things may take.
     pub timing: Timing,
+    /// Who may come in, and how often.
+    pub edge: Edge,
     /// Ends sockets and streams.
     pub stop: CancellationToken,
     /// Sockets that are open.
@@ -73,7 +81,7 @@ impl<E> std::fmt::Debug for Transport<E> {
 
 impl<E: Executor> Transport<E> {
     /// Names the request, by the client's own name for it if that is harmless.
-    pub(crate) fn info(&self, headers: &HeaderMap) -> RequestInfo {
+    pub(crate) fn info(&self, headers: &HeaderMap, address: Option<IpAddr>) -> RequestInfo {
         let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
         let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
         RequestInfo {
@@ -81,30 +89,23 @@ impl<E: Executor> Transport<E> {
                 .filter(|id| is_harmless(id))
                 .map_or_else(|| self.ids.next().to_string(), ToOwned::to_owned),
             traceparent: traceparent.filter(|it| is_traceparent(it)).map(ToOwned::to_owned),
+            address,
+            user_agent: headers
+                .get(USER_AGENT)
+                .and_then(|value| value.to_str().ok())
+                .map(ToOwned::to_owned),
+            session: self
+                .gate
+                .renewal
+                .as_ref()
+                .and_then(|renewal| renewal.desk.cookie.read(headers)),
+            sets_cookies: true,
         }
-    }
-
-    /// Who is asking; `None` for nobody in particular.
-    pub(crate) fn viewer(&self, headers: &HeaderMap) -> Result<Option<Verified>, TokenError> {
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Ok(None);
-        };
-        self.bearer(value.to_str().map_err(|_| TokenError::Invalid)?)
-            .map(Some)
-    }
-
-    /// Who `Bearer <token>` names.
-    pub(crate) fn bearer(&self, authorization: &str) -> Result<Verified, TokenError> {
-        let (scheme, token) = authorization.trim().split_once(' ').ok_or(TokenError::Invalid)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(TokenError::Invalid);
-        }
-        self.tokens.check(token.trim(), self.clock.now())
     }
 
     /// When a token's time is over, on the runtime's clock.
     pub(crate) fn end_of(&self, verified: &Verified) -> Instant {
-        let left = (verified.expires - self.clock.now())
+        let left = (verified.expires - self.gate.clock.now())
             .to_std()
             .unwrap_or(Duration::ZERO);
         Instant::now() + left

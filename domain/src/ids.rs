@@ -106,6 +106,16 @@ id!(
     OrderId,
     "ord_"
 );
+id!(
+    /// Names what begins when somebody logs in, and ends at the latest some months later: `ses_01J...`.
+    SessionId,
+    "ses_"
+);
+id!(
+    /// Names a means of payment that a user keeps: `pay_01J...`.
+    PaymentMethodId,
+    "pay_"
+);
 
 #[cfg(test)]
 mod tests {

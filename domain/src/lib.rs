@@ -40,7 +40,7 @@ mod examples;
 pub use address::{Address, CountryCode};
 pub use claims::{ClaimChange, ClaimKind};
 pub use entity::{Entity, Schema};
-pub use ids::{IdError, OrderId, ProductId, UserId};
+pub use ids::{IdError, OrderId, PaymentMethodId, ProductId, SessionId, UserId};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     CaptureAt, Order, OrderAction, OrderCommand, OrderError, OrderEvent, OrderItem, OrderStatus, Payment,
@@ -53,7 +53,7 @@ pub use payment::{
 pub use personal::{Personal, PersonalData, PersonalValue, Sealed};
 pub use product::{Product, ProductCommand, ProductError, ProductEvent, RefusalReason};
 pub use text::{
-    AddressLine, Carrier, Category, Description, Email, PasswordHash, PersonName, Phone, PostalCode,
-    ProductName, Quantity, Reason, Sku, TextError, TextProblem, TrackingNumber,
+    AddressLine, Carrier, Category, Description, Email, PasswordHash, PaymentMethodLabel, PersonName, Phone,
+    PostalCode, ProductName, Quantity, Reason, Sku, TextError, TextProblem, TrackingNumber,
 };
-pub use user::{Channels, Role, User, UserCommand, UserError, UserEvent};
+pub use user::{Channels, Role, SavedPaymentMethod, User, UserCommand, UserError, UserEvent};

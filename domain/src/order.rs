@@ -28,7 +28,7 @@ pub use payment::Payment;
 pub use pending::PendingStep;
 pub use states::{OrderAction, OrderStatus, PerformedBy, TRANSITIONS, allowed_actions, transition};
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The state that order commands are decided on. It leaves out the address: nothing is decided on it, and personal data
 /// need not be in snapshots.
@@ -407,9 +407,25 @@ impl Entity for Order {
 
     fn personal_in(event: &mut OrderEvent) -> Vec<&mut dyn PersonalValue> {
         match event {
-            OrderEvent::Placed { shipping_address, .. } => vec![shipping_address],
+            OrderEvent::Placed {
+                shipping_address,
+                payment,
+                ..
+            } => {
+                let token = payment.as_mut().map(|token| token as &mut dyn PersonalValue);
+                token
+                    .into_iter()
+                    .chain([shipping_address as &mut dyn PersonalValue])
+                    .collect()
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
+        let payment = self.placed.as_mut().and_then(|placed| placed.payment.as_mut());
+        let method = payment.map(|payment| &mut payment.method as &mut dyn PersonalValue);
+        method.into_iter().collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::money::Money;
+use crate::personal::PersonalData;
 use crate::text::{TextError, TextProblem};
 
 macro_rules! visible_ascii {
@@ -81,6 +82,10 @@ visible_ascii!(
     /// What the gateway calls one payment, such as `pi_3P…`: 1 to 255 visible ASCII characters.
     PaymentReference, "payment reference"
 );
+
+impl PersonalData for PaymentMethodToken {
+    const KIND: &'static str = "payment method token";
+}
 
 impl fmt::Debug for PaymentMethodToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::personal::PersonalData;
+use crate::personal::{Personal, PersonalData};
 
 /// A value was not what its type asks for. Never repeats the value: it may be personal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -245,6 +245,10 @@ text!(
     /// A postal code, in whatever form its country uses.
     PostalCode, "postal code", 1..=20, one_line
 );
+text!(
+    /// What somebody calls a means of payment of theirs, to know it again.
+    PaymentMethodLabel, "label", 1..=60, one_line
+);
 
 debug_as_text!(
     Email,
@@ -258,7 +262,8 @@ debug_as_text!(
     TrackingNumber,
     Carrier,
     AddressLine,
-    PostalCode
+    PostalCode,
+    PaymentMethodLabel
 );
 
 impl fmt::Debug for PasswordHash {
@@ -283,6 +288,13 @@ impl Email {
     pub fn folded(&self) -> String {
         self.0.to_lowercase()
     }
+
+    /// Whether both can be read and are the same address, however it is spelt.
+    #[must_use]
+    pub fn are_same(one: &Personal<Self>, other: &Personal<Self>) -> bool {
+        let folded = |email: &Personal<Self>| email.reveal().map(Self::folded);
+        folded(one).is_some_and(|address| Some(address) == folded(other))
+    }
 }
 
 impl Sku {
@@ -303,6 +315,10 @@ impl PersonalData for PersonName {
 
 impl PersonalData for Phone {
     const KIND: &'static str = "phone";
+}
+
+impl PersonalData for PaymentMethodLabel {
+    const KIND: &'static str = "payment method label";
 }
 
 /// How many of a product: [`Quantity::MIN`] to [`Quantity::MAX`] pieces.

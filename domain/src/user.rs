@@ -2,199 +2,32 @@
 
 use std::collections::BTreeSet;
 
+use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
-use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::entity::Schema;
+use crate::ids::PaymentMethodId;
+use crate::payment::PaymentMethodToken;
 use crate::personal::Personal;
-use crate::text::{Email, PasswordHash, PersonName, Phone, Reason};
+use crate::text::{Email, PasswordHash, PersonName, Phone};
 
 mod channels;
+mod commands;
 mod entity;
+mod events;
+mod payment_methods;
 mod role;
 
 pub use channels::Channels;
+pub use commands::{UserCommand, UserError};
+pub use events::UserEvent;
+pub use payment_methods::{MAX_PAYMENT_METHODS, SavedPaymentMethod};
 pub use role::Role;
 
-/// What may be asked of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserCommand {
-    /// Opens the account, as a customer.
-    Register {
-        /// Must be free, without regard to case.
-        email: Personal<Email>,
-        /// What to call them.
-        name: Personal<PersonName>,
-        /// Where to call them.
-        phone: Option<Personal<Phone>>,
-        /// Without one nobody can log in until a password is set: imported customers begin so.
-        password_hash: Option<PasswordHash>,
-    },
-    /// Replaces name and phone; no phone removes it.
-    ChangeProfile {
-        /// The new name.
-        name: Personal<PersonName>,
-        /// The new phone number, or none.
-        phone: Option<Personal<Phone>>,
-    },
-    /// Moves the account to another e-mail address.
-    ChangeEmail {
-        /// Must be free, without regard to case.
-        email: Personal<Email>,
-    },
-    /// Chooses how to be told what happens. Before that: by e-mail, not by SMS.
-    ChooseChannels {
-        /// By e-mail.
-        email: bool,
-        /// By SMS, if there is a phone number.
-        sms: bool,
-    },
-    /// Sets the password. Whether the old one was right is checked before.
-    ChangePassword {
-        /// The new hash.
-        password_hash: PasswordHash,
-    },
-    /// Gives a role.
-    GrantRole {
-        /// The role.
-        role: Role,
-    },
-    /// Takes a role. [`Role::Customer`] stays.
-    RevokeRole {
-        /// The role.
-        role: Role,
-    },
-    /// Closes the account; it keeps its e-mail address, and can be opened again.
-    Deactivate {
-        /// Why.
-        reason: Reason,
-    },
-    /// Opens a closed account again.
-    Reactivate,
-    /// Forgets the person and ends the account for good, closed or not.
-    Erase,
-}
+use payment_methods::PaymentMethods;
 
-/// What happened to a user.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum UserEvent {
-    /// The account was opened.
-    Registered {
-        /// As typed.
-        email: Personal<Email>,
-        /// What to call them.
-        name: Personal<PersonName>,
-        /// Where to call them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        phone: Option<Personal<Phone>>,
-        /// Absent: nobody can log in yet.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        password_hash: Option<PasswordHash>,
-        /// What the account may do from now on.
-        roles: Vec<Role>,
-    },
-    /// Name and phone are now these.
-    ProfileChanged {
-        /// The name.
-        name: Personal<PersonName>,
-        /// The phone number; absent: none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        phone: Option<Personal<Phone>>,
-    },
-    /// The account moved to another e-mail address.
-    EmailChanged {
-        /// The new one.
-        email: Personal<Email>,
-        /// The one before.
-        previous: Personal<Email>,
-    },
-    /// The customer wants to be told on these channels, and no other.
-    ChannelsChosen {
-        /// By e-mail.
-        email: bool,
-        /// By SMS.
-        sms: bool,
-    },
-    /// The password is now another one.
-    PasswordChanged {
-        /// The new hash.
-        password_hash: PasswordHash,
-    },
-    /// A role was given.
-    RoleGranted {
-        /// The role.
-        role: Role,
-    },
-    /// A role was taken.
-    RoleRevoked {
-        /// The role.
-        role: Role,
-    },
-    /// The account was closed.
-    Deactivated {
-        /// Why.
-        reason: Reason,
-    },
-    /// The account was opened again.
-    Reactivated {},
-    /// The person is to be forgotten; the account is no more. From here on their key is not used, and then destroyed.
-    Erased {
-        /// Which address becomes free.
-        email: Personal<Email>,
-    },
-}
-
-impl UserEvent {
-    /// The variant's name, as stored.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Registered { .. } => "Registered",
-            Self::ProfileChanged { .. } => "ProfileChanged",
-            Self::EmailChanged { .. } => "EmailChanged",
-            Self::ChannelsChosen { .. } => "ChannelsChosen",
-            Self::PasswordChanged { .. } => "PasswordChanged",
-            Self::RoleGranted { .. } => "RoleGranted",
-            Self::RoleRevoked { .. } => "RoleRevoked",
-            Self::Deactivated { .. } => "Deactivated",
-            Self::Reactivated {} => "Reactivated",
-            Self::Erased { .. } => "Erased",
-        }
-    }
-}
-
-impl DomainEvent for UserEvent {
-    fn event_type(&self) -> String {
-        self.name().to_owned()
-    }
-
-    fn event_version(&self) -> String {
-        "1".to_owned()
-    }
-}
-
-/// Why a user command was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UserError {
-    /// Nobody registered under this id.
-    #[error("there is no such user")]
-    NotFound,
-    /// The id is taken by an account.
-    #[error("the user is already registered")]
-    AlreadyRegistered,
-    /// A closed account takes no changes until it is opened again.
-    #[error("the account is deactivated")]
-    Deactivated,
-    /// Every account is a customer's.
-    #[error("the customer role cannot be revoked")]
-    CustomerRoleStays,
-    /// The person was forgotten.
-    #[error("the account was erased")]
-    Erased,
-}
-
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 5;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -208,12 +41,14 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Account {
     email: Personal<Email>,
+    email_verified: bool,
     name: Personal<PersonName>,
     phone: Option<Personal<Phone>>,
     channels: Channels,
     password_hash: Option<PasswordHash>,
     roles: BTreeSet<Role>,
     active: bool,
+    payment_methods: PaymentMethods,
 }
 
 impl User {
@@ -233,6 +68,14 @@ impl User {
     #[must_use]
     pub fn email(&self) -> Option<&Personal<Email>> {
         self.account.as_ref().map(|account| &account.email)
+    }
+
+    /// Whether the owner has shown that they read mail sent there.
+    #[must_use]
+    pub fn email_verified(&self) -> bool {
+        self.account
+            .as_ref()
+            .is_some_and(|account| account.email_verified)
     }
 
     /// What to call them.
@@ -273,6 +116,20 @@ impl User {
         self.account.as_ref()?.password_hash.as_ref()
     }
 
+    /// The means of payment that are kept, in the order in which they were saved; none if there is no account.
+    pub fn payment_methods(&self) -> impl Iterator<Item = &SavedPaymentMethod> {
+        self.account
+            .iter()
+            .flat_map(|account| account.payment_methods.iter())
+    }
+
+    /// What the gateway calls one of them.
+    #[must_use]
+    pub fn payment_token(&self, id: PaymentMethodId) -> Option<&Personal<PaymentMethodToken>> {
+        let kept = self.payment_methods().find(|method| method.id == id);
+        kept.map(|method| &method.token)
+    }
+
     fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, UserError> {
         match (&self.account, command) {
             // Forgetting somebody twice changes nothing the second time.
@@ -311,10 +168,13 @@ impl Account {
             _ if !self.active => return Err(UserError::Deactivated),
             UserCommand::ChangeProfile { name, phone } => (name != self.name || phone != self.phone)
                 .then_some(UserEvent::ProfileChanged { name, phone }),
-            UserCommand::ChangeEmail { email } => (email != self.email).then(|| UserEvent::EmailChanged {
-                email,
-                previous: self.email.clone(),
-            }),
+            UserCommand::ChangeEmail { email } => return Ok(self.change_email(email)),
+            UserCommand::VerifyEmail { email } => {
+                if !Email::are_same(&email, &self.email) {
+                    return Err(UserError::AnotherEmail);
+                }
+                (!self.email_verified).then_some(UserEvent::EmailVerified {})
+            }
             UserCommand::ChooseChannels { email, sms } => {
                 (self.channels != Channels { email, sms }).then_some(UserEvent::ChannelsChosen { email, sms })
             }
@@ -329,8 +189,25 @@ impl Account {
                 .roles
                 .contains(&role)
                 .then_some(UserEvent::RoleRevoked { role }),
+            UserCommand::SavePaymentMethod { id, token, label } => self
+                .payment_methods
+                .save(SavedPaymentMethod { id, token, label })?,
+            UserCommand::RemovePaymentMethod { id } => Some(self.payment_methods.remove(id)?),
         };
         Ok(event.into_iter().collect())
+    }
+
+    /// Another spelling of a verified address is verified as well. It takes an event to say so: who reads the log cannot compare
+    /// what is sealed.
+    fn change_email(&self, email: Personal<Email>) -> Vec<UserEvent> {
+        if email == self.email {
+            return Vec::new();
+        }
+        let verified = self.email_verified && Email::are_same(&email, &self.email);
+        let previous = self.email.clone();
+        let mut events = vec![UserEvent::EmailChanged { email, previous }];
+        events.extend(verified.then_some(UserEvent::EmailVerified {}));
+        events
     }
 
     fn apply(&mut self, event: UserEvent) {
@@ -341,7 +218,12 @@ impl Account {
                 self.name = name;
                 self.phone = phone;
             }
-            UserEvent::EmailChanged { email, .. } => self.email = email,
+            UserEvent::EmailChanged { email, previous } => {
+                // From before addresses were sealed, no further event says that only the spelling changed.
+                self.email_verified &= Email::are_same(&email, &previous);
+                self.email = email;
+            }
+            UserEvent::EmailVerified {} => self.email_verified = true,
             UserEvent::ChannelsChosen { email, sms } => self.channels = Channels { email, sms },
             UserEvent::PasswordChanged { password_hash } => {
                 self.password_hash = Some(password_hash);
@@ -354,6 +236,11 @@ impl Account {
             }
             UserEvent::Deactivated { .. } => self.active = false,
             UserEvent::Reactivated {} => self.active = true,
+            UserEvent::PaymentMethodSaved { id, token, label } => {
+                self.payment_methods
+                    .saved(SavedPaymentMethod { id, token, label });
+            }
+            UserEvent::PaymentMethodRemoved { id } => self.payment_methods.removed(id),
         }
     }
 }
@@ -396,12 +283,14 @@ impl Aggregate for User {
             ) => {
                 self.account = Some(Account {
                     email,
+                    email_verified: false,
                     name,
                     phone,
                     channels: Channels::default(),
                     password_hash,
                     roles: roles.into_iter().collect(),
                     active: true,
+                    payment_methods: PaymentMethods::default(),
                 });
             }
             (None, _) => {} // No such stream can be written: `decide` refuses everything before `Register`.

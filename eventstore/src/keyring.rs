@@ -1,5 +1,5 @@
 //! The keys that people's data is sealed with: one for each person, made before anything is sealed with it, and destroyed
-//! when the person is to be forgotten (decision 014).
+//! when the person is to be forgotten (decision 018).
 
 use std::fmt;
 use std::num::NonZeroUsize;

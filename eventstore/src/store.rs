@@ -97,6 +97,27 @@ impl<A: Entity> Cache<A> {
         self.slots().pop(id);
     }
 
+    /// Drops whatever `these` is said to be true of.
+    async fn forget_all(&self, these: impl Fn(&A) -> bool) {
+        let slots = self
+            .slots()
+            .iter()
+            .map(|(id, slot)| (*id, Arc::clone(slot)))
+            .collect::<Vec<_>>();
+        for (id, slot) in slots {
+            // Waits for a load that is under way, which may have been given what is to be dropped.
+            if slot
+                .0
+                .lock()
+                .await
+                .as_ref()
+                .is_some_and(|newest| these(&newest.aggregate))
+            {
+                self.forget(&id);
+            }
+        }
+    }
+
     fn slot(&self, id: A::Id) -> Arc<Slot<A>> {
         let mut slots = self.slots();
         let slot = Arc::clone(slots.get_or_insert(id, || Arc::new(Slot(Mutex::new(None)))));
@@ -407,5 +428,8 @@ async fn forget(inner: Weak<Inner>, mut erased: mpsc::UnboundedReceiver<UserId>)
         let Some(inner) = inner.upgrade() else { return };
         inner.keyring.forget(person);
         User::slots(&inner.slots).forget(&person);
+        // They know by which means they are paid.
+        let theirs = |order: &Order| order.customer_id() == Some(person);
+        Order::slots(&inner.slots).forget_all(theirs).await;
     }
 }

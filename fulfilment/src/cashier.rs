@@ -11,7 +11,6 @@
 mod attend;
 mod diary;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -19,21 +18,19 @@ use kontor_domain::{OrderCommand, OrderId};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Worker, crash};
-use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::order_process;
 use crate::payments::{BreakerState, DeskError, PaymentDesk};
 use crate::pending::Wait;
+use crate::under_way::UnderWay;
 use attend::{Done, Plan, Task};
 
 /// The name of the lease it works under.
 pub const LEASE: &str = "cashier";
 /// How often to look for what has become due; what is new is announced.
 const POLL: Duration = Duration::from_millis(250);
-/// Answers that come within this are written down together.
-const TOGETHER: Duration = Duration::from_millis(2);
 /// How long to leave Postgres alone after it failed.
 const REST: Duration = Duration::from_secs(1);
 /// How often to look for orders whose time to pay is over. They are to be rejected within a second.
@@ -61,53 +58,7 @@ struct Cashier<'a> {
 }
 
 /// Orders that are being attended to.
-#[derive(Default)]
-struct Busy {
-    tasks: JoinSet<Done>,
-    orders: HashMap<Id, OrderId>,
-}
-
-impl Busy {
-    fn begin(&mut self, desk: &PaymentDesk, task: Task) {
-        let (desk, order_id) = (desk.clone(), task.due.order_id);
-        let handle = self.tasks.spawn(async move { attend::attend(&desk, task).await });
-        self.orders.insert(handle.id(), order_id);
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.orders.values().map(ToString::to_string).collect()
-    }
-
-    /// Waits for the next to be done, and a little for others.
-    async fn done(&mut self) -> (Vec<Id>, Vec<Done>) {
-        let (mut ids, mut all) = (Vec::new(), Vec::new());
-        let mut take = |done: Result<(Id, Done), tokio::task::JoinError>| match done {
-            Ok((id, done)) => {
-                ids.push(id);
-                all.push(done);
-            }
-            Err(error) => {
-                error!(%error, "seeing to a payment failed; it will be tried again");
-                ids.push(error.id());
-            }
-        };
-        match self.tasks.join_next_with_id().await {
-            Some(first) => take(first),
-            None => std::future::pending().await,
-        }
-        let deadline = tokio::time::Instant::now() + TOGETHER;
-        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
-            take(next);
-        }
-        (ids, all)
-    }
-
-    fn end(&mut self, ids: &[Id]) {
-        for id in ids {
-            self.orders.remove(id);
-        }
-    }
-}
+type Busy = UnderWay<OrderId, Done>;
 
 impl Cashier<'_> {
     async fn work(&self, lease: Lease, stop: &CancellationToken) {
@@ -120,7 +71,7 @@ impl Cashier<'_> {
     /// Returns when the lease is lost, or at `stop`. What is under way then is left alone: it will be asked again.
     async fn see_to_payments(&self, lease: &Lease, stop: &CancellationToken) {
         let mut news = self.worker.progress().watch(order_process::NAME);
-        let mut busy = Busy::default();
+        let mut busy = Busy::new();
         let mut was_open = false;
         while !stop.is_cancelled() {
             news.mark_unchanged();
@@ -133,14 +84,13 @@ impl Cashier<'_> {
                     continue;
                 }
             }
-            let room = busy.orders.len() < self.places;
+            let room = busy.len() < self.places;
             tokio::select! {
                 () = stop.cancelled() => {}
-                (ids, done) = busy.done() => {
+                done = busy.next() => {
                     if !self.settle(lease, done).await {
                         return;
                     }
-                    busy.end(&ids);
                 }
                 _ = news.changed(), if room => {}
                 () = tokio::time::sleep(POLL) => {}
@@ -156,11 +106,12 @@ impl Cashier<'_> {
             diary::hurry(pool).await?;
         }
         *was_open = !closed;
-        let room = self.room(busy.orders.len());
+        let room = self.room(busy.len());
         if room == 0 {
             return Ok(true);
         }
-        let due = diary::due(pool, &busy.ids(), room).await?;
+        let ids: Vec<String> = busy.about().map(ToString::to_string).collect();
+        let due = diary::due(pool, &ids, room).await?;
         if due.is_empty() {
             return Ok(true);
         }
@@ -173,7 +124,7 @@ impl Cashier<'_> {
             }
         }
         if !stale.is_empty() && !diary::settle(pool, lease, stale, &[], self.desk.terms().pay_within).await? {
-            return Ok(self.lost(lease));
+            return Ok(Self::lost(lease));
         }
         if tasks.is_empty() {
             return Ok(true);
@@ -181,11 +132,12 @@ impl Cashier<'_> {
         crash::point("cashier.planned");
         let claims: Vec<_> = tasks.iter().map(Task::claim).collect();
         let Some(claimed) = diary::claim(pool, lease, &claims).await? else {
-            return Ok(self.lost(lease));
+            return Ok(Self::lost(lease));
         };
         for task in tasks {
             if claimed.contains(&task.due.order_id) {
-                busy.begin(&self.desk, task);
+                let (order_id, desk) = (task.due.order_id, self.desk.clone());
+                busy.begin(order_id, async move { attend::attend(&desk, task).await });
             }
         }
         Ok(true)
@@ -202,7 +154,7 @@ impl Cashier<'_> {
         most.saturating_sub(busy)
     }
 
-    fn lost(&self, lease: &Lease) -> bool {
+    fn lost(lease: &Lease) -> bool {
         warn!(lease.epoch, "somebody else sees to payments now");
         false
     }
@@ -219,8 +171,10 @@ impl Cashier<'_> {
         let pool = self.worker.store().pool();
         let pay_within = self.desk.terms().pay_within;
         crash::point("cashier.settle");
-        match diary::settle(pool, lease, waits, &notes, pay_within).await {
-            Ok(ours) => ours || self.lost(lease),
+        let settled = diary::settle(pool, lease, waits, &notes, pay_within).await;
+        crash::point("cashier.settled");
+        match settled {
+            Ok(ours) => ours || Self::lost(lease),
             Err(error) => {
                 // It will be asked again, and answered as before.
                 warn!(%error, "what came of payments was not written down");
@@ -243,7 +197,10 @@ impl Cashier<'_> {
             };
             let rejections = expired.into_iter().map(|(order_id, cause)| async move {
                 let context = attend::caused(&self.desk, format!("{}/expire", cause.event), &cause);
-                match self.desk.tell(order_id, OrderCommand::Expire, context).await {
+                crash::point("cashier.expire");
+                let told = self.desk.tell(order_id, OrderCommand::Expire, context).await;
+                crash::point("cashier.expired");
+                match told {
                     // Paid or cancelled at the last moment: its row is on its way out.
                     Ok(_) | Err(DeskError::Refused(_)) => {}
                     Err(error) => warn!(order.id = %order_id, %error, "not rejected yet"),

@@ -18,7 +18,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
 
-use crate::notifications::outbox_files;
+use crate::notifications::{account_files, outbox_files};
 
 mod journal;
 
@@ -33,8 +33,10 @@ pub struct Certificate {
     /// What the log kept beside its events.
     #[serde(flatten)]
     pub log: Destroyed,
-    /// Notifications that will not be sent.
+    /// Notifications and mails about the account that will not be sent.
     pub notifications: u64,
+    /// Tokens in mails that prove nothing any more.
+    pub tokens: u64,
     /// Mails and SMS in the outbox.
     pub messages: u64,
 }
@@ -81,6 +83,14 @@ impl Erasure {
         sqlx::query!("DELETE FROM notification_choices WHERE user_id = $1", id)
             .execute(&mut *connection)
             .await?;
+        let wanted = sqlx::query!("DELETE FROM account_mails WHERE user_id = $1", id)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+        let tokens = sqlx::query!("DELETE FROM account_tokens WHERE user_id = $1", id)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
         let told = sqlx::query_scalar!(
             "SELECT DISTINCT position FROM notifications WHERE user_id = $1",
             id
@@ -88,12 +98,13 @@ impl Erasure {
         .fetch_all(&mut *connection)
         .await?;
         let messages = match self.outbox.clone() {
-            Some(outbox) => on_disk(move || remove(&outbox, &told)).await?,
+            Some(outbox) => on_disk(move || remove(&outbox, person, &told)).await?,
             None => 0,
         };
         let certificate = Certificate {
             log,
-            notifications,
+            notifications: notifications + wanted,
+            tokens,
             messages,
         };
         // The first one counts: a repeat finds nothing more to erase.
@@ -220,16 +231,17 @@ pub async fn reapply(store: &Store, journal: &Journal, clock: &dyn Clock) -> Res
     Ok(erased)
 }
 
-/// Removes the messages about the events at these positions; how many there were.
-fn remove(outbox: &Path, positions: &[i64]) -> io::Result<u64> {
+/// Removes the messages to a person: those about the events at these positions, and about their account. How many there were.
+fn remove(outbox: &Path, person: UserId, positions: &[i64]) -> io::Result<u64> {
+    let told = positions
+        .iter()
+        .flat_map(|position| outbox_files(outbox, position.unsigned_abs()));
     let mut removed = 0;
-    for position in positions {
-        for file in outbox_files(outbox, position.unsigned_abs()) {
-            match std::fs::remove_file(file) {
-                Ok(()) => removed += 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+    for file in told.chain(account_files(outbox, person)?) {
+        match std::fs::remove_file(file) {
+            Ok(()) => removed += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(removed)

@@ -5,6 +5,7 @@
 //! then notes that it did. So a provider may get a message twice, under the same id, when a worker dies in between; the
 //! record has it once. Rebuilding views is none of this consumer's business, and sends nothing.
 
+mod account;
 mod amount;
 mod compose;
 mod config;
@@ -32,8 +33,9 @@ pub use record::{Counts, DeadNotification, NotAnId, NotificationId, counts, dead
 pub use sender::{lease_of, run};
 pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
+pub(crate) use account::AccountLetter;
 use record::News;
-pub(crate) use transport::outbox_files;
+pub(crate) use transport::{account_files, outbox_files};
 
 /// Orders whose customer is looked up at the same time.
 const CONCURRENCY: usize = 64;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kontor_domain::{CaptureAt, Order, OrderId, Payment, PendingStep};
 use kontor_eventstore::Recorded;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 /// How long a customer who must do something is left alone before the gateway is asked how far they are. Its webhook and
 /// the customer's app tell sooner.
@@ -72,6 +72,24 @@ impl Wait {
             cause,
         }
     }
+}
+
+/// How many orders wait for each step that somebody has to be asked for.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn waiting(pool: &PgPool) -> Result<Vec<(PendingStep, u64)>, sqlx::Error> {
+    let rows = sqlx::query!(r#"SELECT step, count(*) AS "orders!" FROM pending_orders GROUP BY step"#)
+        .fetch_all(pool)
+        .await?;
+    let waiting = PendingStep::ALL
+        .into_iter()
+        .filter(|step| *step != PendingStep::Reserve)
+        .map(|step| {
+            let row = rows.iter().find(|row| row.step == step.as_str());
+            (step, row.map_or(0, |row| row.orders.unsigned_abs()))
+        });
+    Ok(waiting.collect())
 }
 
 /// Makes the table say what these orders wait for, unless it is from a newer version of theirs.
@@ -203,7 +221,7 @@ impl Waiting {
                                    THEN coalesce(p.expires_at, excluded.expires_at) END,
                  asked_minor = NULL, correlation_id = excluded.correlation_id, cause = excluded.cause,
                  traceparent = excluded.traceparent
-             WHERE excluded.version > p.version AND (p.step, p.refunds) <> (excluded.step, excluded.refunds)",
+             WHERE excluded.version >= p.version AND (p.step, p.refunds) <> (excluded.step, excluded.refunds)",
             &self.ids,
             &self.versions,
             &self.steps as &[&str],

@@ -4,20 +4,32 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use kontor_api::sessions::{CookieTerms, SessionTerms};
+use kontor_eventstore::SystemClock;
 use kontor_fulfilment::erasure::Journal;
 use kontor_fulfilment::notifications::{
     MailBy, NotificationId, NotificationsConfig, Secret, SmsBy, outbox_in,
 };
+use kontor_fulfilment::payments::stripe::SecretKey;
+use kontor_fulfilment::payments::{PaymentsConfig, WebhookSecret};
 
 use crate::commands;
+use crate::commands::run::AccountTerms;
 use crate::keys::KekOptions;
 use crate::runtime::{Privacy, Runtime};
 use crate::servers::{ServerOptions, Servers};
 use crate::terminal;
+
+mod edge;
+mod payments;
+
+pub use edge::EdgeOptions;
+pub use payments::PaymentOptions;
 
 /// Does what was typed: the program's name, then its arguments.
 pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
@@ -37,11 +49,13 @@ pub fn main(typed: impl Iterator<Item = OsString>) -> ExitCode {
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 110)]
 pub struct Cli {
-    /// What to log, as in `RUST_LOG`: by default `info,sqlx=warn` for `run`, warnings for everything else.
+    /// What to log, as in `RUST_LOG`: by default `info,sqlx=warn` for `run` and `gateway`, warnings for everything else.
     #[arg(long, env = "KONTOR_LOG", global = true)]
     log: Option<String>,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    payments: PaymentOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,18 +72,19 @@ pub struct Place {
     /// Redis to use instead of a private one.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<String>,
+    /// What people's keys are encrypted with.
     #[command(flatten)]
-    keys: KekOptions,
+    pub keys: KekOptions,
     /// File that says who was erased, by id; by default in the data folder. Keep it apart from the database's backups: when one
     /// is restored, its people are erased again.
     #[arg(long, env = "KONTOR_ERASURE_JOURNAL", global = true)]
-    erasure_journal: Option<PathBuf>,
+    pub erasure_journal: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the shop: the API and the workers, or one of them.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Rebuilds views from the log while the shop goes on.
     Replay {
         /// A view by name, or `all`.
@@ -116,9 +131,14 @@ enum Command {
     /// Encrypts people's keys with the present key-encryption key, where they still are with an older one. The shop may be
     /// open, if its processes have both.
     RotateKeys,
+    /// Adds a key that access tokens are signed with from a minute from now on. Nobody is logged out: the old one is dropped when the
+    /// last of its tokens has expired.
+    RotateSigningKey,
     /// Takes in another shop's books.
     #[command(subcommand)]
     Import(Import),
+    /// Runs the payment simulator by itself: a bank on a port of its own that speaks as Stripe does. No money moves.
+    Gateway(GatewayOptions),
     /// Prints the GraphQL schema.
     Schema,
     /// Asks a running server whether it is ready. Fails if it is not.
@@ -131,6 +151,10 @@ enum Command {
 
 /// How to run the shop.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 pub struct RunOptions {
     /// Where to listen.
     #[arg(long, env = "KONTOR_LISTEN", default_value = "127.0.0.1:4000")]
@@ -148,8 +172,52 @@ pub struct RunOptions {
     /// Folder of the built playground.
     #[arg(long, env = "KONTOR_PLAYGROUND", default_value = "playground/dist")]
     pub playground: PathBuf,
+    /// Take orders without a payment method too, as on account: they are confirmed once their stock is reserved.
+    #[arg(long, env = "KONTOR_UNPAID_ORDERS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub unpaid_orders: bool,
+    #[command(flatten)]
+    accounts: AccountOptions,
     #[command(flatten)]
     notifications: NotificationsOptions,
+    /// How the endpoint is protected.
+    #[command(flatten)]
+    pub edge: EdgeOptions,
+}
+
+/// How people stay logged in.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Accounts")]
+struct AccountOptions {
+    /// How many days a session lives without being used.
+    #[arg(long, env = "KONTOR_SESSION_IDLE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    session_idle_days: u64,
+    /// How many days a session lives in all.
+    #[arg(long, env = "KONTOR_SESSION_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    session_days: u64,
+    /// Sets the session's cookie without `Secure`, for browsers that take no such cookie over plain HTTP. Only where Kontor listens on
+    /// this machine alone.
+    #[arg(long)]
+    insecure_cookies: bool,
+}
+
+/// How to run the payment simulator.
+#[derive(Debug, Args)]
+pub struct GatewayOptions {
+    /// Where to listen.
+    #[arg(long, env = "KONTOR_GATEWAY_LISTEN", default_value = "127.0.0.1:4010")]
+    pub listen: SocketAddr,
+    /// The key it wants to be asked with; any `sk_test_…` if none is given.
+    #[arg(long, env = "KONTOR_GATEWAY_KEY", hide_env_values = true, value_parser = payments::stripe_key)]
+    pub key: Option<SecretKey>,
+    /// Where to tell of every payment that changes: `http://127.0.0.1:4000/webhooks/payments` for a shop on this machine.
+    #[arg(long, env = "KONTOR_GATEWAY_WEBHOOK_URL", value_parser = payments::http_url, requires = "webhook_secret")]
+    pub webhook_url: Option<String>,
+    /// What to sign that with.
+    #[arg(long, env = "KONTOR_GATEWAY_WEBHOOK_SECRET", hide_env_values = true, value_parser = payments::webhook_secret)]
+    pub webhook_secret: Option<WebhookSecret>,
+    /// How many milliseconds it takes over every call.
+    #[arg(long, env = "KONTOR_GATEWAY_LATENCY", value_name = "MS", default_value_t = 0)]
+    pub latency: u32,
 }
 
 /// How customers are told what happens to them.
@@ -168,6 +236,12 @@ struct NotificationsOptions {
     /// Whom mails come from: `Name <address>`. The shop calls itself by the name.
     #[arg(long, env = "KONTOR_MAIL_FROM")]
     mail_from: Option<String>,
+    /// The shop's page where a forgotten password is set, with `{token}` in its address; without one the mail has the bare token.
+    #[arg(long, env = "KONTOR_RESET_URL")]
+    reset_url: Option<String>,
+    /// The shop's page where an e-mail address is verified, likewise.
+    #[arg(long, env = "KONTOR_VERIFY_URL")]
+    verify_url: Option<String>,
     /// SMS provider: `https://account:token@host`, with Twilio's interface. Without one, SMS are written into the outbox.
     #[arg(long, env = "KONTOR_SMS_URL", hide_env_values = true, requires = "sms_from")]
     sms_url: Option<Secret>,
@@ -189,6 +263,32 @@ struct NotificationsOptions {
 }
 
 impl RunOptions {
+    /// How accounts are to be kept.
+    ///
+    /// # Errors
+    /// When cookies would go over the network as anybody can read them.
+    pub fn accounts(&self) -> Result<AccountTerms> {
+        let typed = &self.accounts;
+        if typed.insecure_cookies && !self.listen.ip().is_loopback() {
+            bail!(
+                "--insecure-cookies is for 127.0.0.1 only; {} can be reached from elsewhere",
+                self.listen
+            );
+        }
+        let days = |count| Duration::from_secs(count * 24 * 60 * 60);
+        Ok(AccountTerms {
+            sessions: SessionTerms {
+                idle: days(typed.session_idle_days),
+                longest: days(typed.session_days),
+                ..SessionTerms::default()
+            },
+            cookie: CookieTerms {
+                secure: !typed.insecure_cookies,
+            },
+            ..AccountTerms::default()
+        })
+    }
+
     /// How notifications are to be sent by a shop whose data is there.
     #[must_use]
     pub fn notifications(&self, place: &Place) -> NotificationsConfig {
@@ -198,6 +298,8 @@ impl RunOptions {
         NotificationsConfig {
             mail: typed.smtp_url.clone().map_or(MailBy::Outbox, MailBy::Smtp),
             mail_from: typed.mail_from.clone().unwrap_or(usual.mail_from),
+            reset_url: typed.reset_url.clone(),
+            verify_url: typed.verify_url.clone(),
             sms: match (&typed.sms_url, &typed.sms_from) {
                 (Some(url), Some(from)) => SmsBy::Http {
                     url: url.clone(),
@@ -274,10 +376,16 @@ impl Place {
     /// A process on these servers.
     ///
     /// # Errors
-    /// See [`Runtime::open`].
-    pub async fn open(&self, servers: &Servers, outbox: Option<PathBuf>) -> Result<Runtime> {
-        let privacy = self.privacy(outbox)?;
-        Runtime::open(servers.database_url(), servers.redis_url(), &privacy).await
+    /// See [`Runtime::with`].
+    pub async fn open(
+        &self,
+        servers: &Servers,
+        payments: &PaymentsConfig,
+        outbox: Option<PathBuf>,
+    ) -> Result<Runtime> {
+        let (database_url, redis_url) = (servers.database_url(), servers.redis_url());
+        let (privacy, clock) = (self.privacy(outbox)?, Arc::new(SystemClock));
+        Runtime::with(database_url, redis_url, payments, &privacy, clock).await
     }
 }
 
@@ -285,7 +393,7 @@ impl Cli {
     /// What to log.
     #[must_use]
     pub fn log(&self) -> &str {
-        let default = if matches!(self.command, Command::Run(_)) {
+        let default = if matches!(self.command, Command::Run(_) | Command::Gateway(_)) {
             "info,sqlx=warn"
         } else {
             "warn"
@@ -299,7 +407,10 @@ impl Cli {
     /// A sentence for the person who typed it.
     pub async fn carry_out(self) -> Result<ExitCode> {
         match self.command {
-            Command::Run(options) => return commands::run::run(&self.place, options).await,
+            Command::Run(options) => {
+                return commands::run::run(&self.place, &self.payments, *options).await;
+            }
+            Command::Gateway(options) => return commands::gateway::gateway(&self.place, options).await,
             Command::Schema => {
                 terminal::say(kontor_api::graphql::sdl().trim_end());
                 return Ok(ExitCode::SUCCESS);
@@ -307,8 +418,9 @@ impl Cli {
             Command::Health { listen } => return commands::health::health(listen).await,
             _ => {}
         }
+        let payments = self.payments.config(None)?;
         let servers = self.place.servers().await?;
-        let result = match self.place.open(&servers, None).await {
+        let result = match self.place.open(&servers, &payments, None).await {
             Ok(runtime) => {
                 let result = operate(&runtime, self.command).await;
                 runtime.close().await;
@@ -347,7 +459,10 @@ async fn operate(runtime: &Runtime, command: Command) -> Result<ExitCode> {
         }
         Command::GrantRole { email, role } => commands::grant_role::grant_role(runtime, &email, &role).await,
         Command::RotateKeys => commands::rotate_keys::rotate_keys(runtime).await,
+        Command::RotateSigningKey => commands::rotate_signing_key::rotate_signing_key(runtime).await,
         // Answered by `carry_out`.
-        Command::Run(_) | Command::Schema | Command::Health { .. } => Ok(ExitCode::SUCCESS),
+        Command::Run(_) | Command::Gateway(_) | Command::Schema | Command::Health { .. } => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

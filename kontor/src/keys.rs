@@ -44,13 +44,23 @@ impl std::fmt::Debug for KekOptions {
 }
 
 impl KekOptions {
+    /// Whether there is one of the operator's own choosing.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.in_environment().is_some() || self.kek_file.is_some() || self.kek_command.is_some()
+    }
+
+    fn in_environment(&self) -> Option<String> {
+        let given = self.kek.clone().or_else(|| std::env::var("KONTOR_KEK").ok());
+        given.filter(|key| !key.trim().is_empty())
+    }
+
     /// The keys meant by it. `data` is the data folder; `given` says whether the database is somebody else's to keep.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to do.
     pub fn keys(&self, data: &Path, given: bool) -> Result<KeyEncryption> {
-        let in_environment = self.kek.clone().or_else(|| std::env::var("KONTOR_KEK").ok());
-        let lines = match (in_environment, &self.kek_file, &self.kek_command) {
+        let lines = match (self.in_environment(), &self.kek_file, &self.kek_command) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
                 bail!("give the key-encryption key once: KONTOR_KEK, KONTOR_KEK_FILE or KONTOR_KEK_COMMAND")
             }

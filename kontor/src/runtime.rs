@@ -12,7 +12,7 @@ use kontor_eventstore::{
 use kontor_fulfilment::erasure::{self, Journal};
 use kontor_fulfilment::notifications::{self, Channel, Post};
 use kontor_fulfilment::payments::{Payments, PaymentsConfig};
-use kontor_fulfilment::{Erasure, Notifications, OrderProcess, cashier};
+use kontor_fulfilment::{Erasure, Notifications, OrderProcess, account_mail, cashier, webhook_inbox};
 use kontor_projections::best_sellers::BestSellerMirror;
 use kontor_projections::cards::ProductCardMirror;
 use kontor_projections::mirror::{self, MirrorOf, Redis};
@@ -172,14 +172,20 @@ impl Runtime {
         consumers
     }
 
-    /// Starts the projectors, the mirrors, the order process, the cashier, and what notes whom to tell. They share the work with the
-    /// workers of other processes.
+    /// Starts the projectors, the mirrors, the order process, the cashier, what deals with the gateway's webhooks, and what
+    /// notes whom to tell. They share the work with the workers of other processes.
     pub fn spawn_workers(&self) {
         for consumer in self.consumers() {
             self.tasks
                 .spawn(self.worker.clone().run(consumer, self.stop.clone()));
         }
         self.tasks.spawn(cashier::run(
+            self.worker.clone(),
+            self.payments.desk.clone(),
+            self.payments.places,
+            self.stop.clone(),
+        ));
+        self.tasks.spawn(webhook_inbox::run(
             self.worker.clone(),
             self.payments.desk.clone(),
             self.payments.places,
@@ -202,6 +208,12 @@ impl Runtime {
                 self.stop.clone(),
             ));
         }
+        self.tasks.spawn(account_mail::run(
+            self.worker.clone(),
+            post,
+            Arc::clone(&self.clock),
+            self.stop.clone(),
+        ));
     }
 
     fn spawn_mirror<M: MirrorOf>(&self) {
@@ -269,7 +281,7 @@ pub fn told_to_stop() -> Result<CancellationToken> {
     Ok(told)
 }
 
-async fn connect(database_url: &str) -> Result<PgPool> {
+pub(crate) async fn connect(database_url: &str) -> Result<PgPool> {
     let options: PgConnectOptions = database_url.parse().context(
         "DATABASE_URL is not a Postgres address; write it as postgres://user:password@host:port/database",
     )?;

@@ -1,6 +1,6 @@
 //! The sample catalogue and accounts of a first run.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kontor_api::Passwords;
 use kontor_domain::{
     ClaimKind, Email, Money, Personal, Product, ProductCommand, ProductId, Quantity, Role, User, UserCommand,
@@ -156,6 +156,32 @@ pub async fn seed(runtime: &Runtime, passwords: &Passwords) -> Result<()> {
             .store
             .execute::<Product>(created.id, receive, context(runtime, &format!("receive/{sku}")))
             .await?;
+    }
+    Ok(())
+}
+
+/// Fails while a sample account can still be logged in to by its well-known password.
+///
+/// # Errors
+/// A sentence that names the account; or when the log cannot be read.
+pub async fn must_be_gone(runtime: &Runtime, passwords: &Passwords) -> Result<()> {
+    for (email, ..) in ACCOUNTS {
+        let folded = Email::new(email)?.folded();
+        let Some(holder) = runtime.store.holder(ClaimKind::Email, &folded).await? else {
+            continue;
+        };
+        let open = runtime
+            .store
+            .inspect::<User, _>(holder.parse()?, |user, _| {
+                user.is_active().then(|| user.password_hash().cloned()).flatten()
+            })
+            .await?;
+        if open.is_some() && passwords.verify(open.as_ref(), PASSWORD.to_owned()).await {
+            bail!(
+                "this is not fit for production: the sample account {email} is open, with a well-known password; \
+                 change it or deactivate the account"
+            );
+        }
     }
     Ok(())
 }

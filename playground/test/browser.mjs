@@ -198,6 +198,7 @@ async function story(page) {
   await process.letGo();
   const { orderUpdates } = await shown(page, '"CONFIRMED"');
   assert.deepEqual(orderUpdates.node.availableActions, ["CANCEL"]);
+  assert.deepEqual(orderUpdates.node.payment, { status: "AUTHORISED", nextAction: null });
   say("an order goes from PENDING to CONFIRMED before the eyes of its customer");
 }
 

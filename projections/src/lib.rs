@@ -1,8 +1,10 @@
 //! The read models: one file each, with its fold, its rows and its queries.
 //!
 //! In Postgres: [`products`], [`orders`], [`users`], [`sales`]. In Redis, mirrored from them: [`cards`], [`statuses`],
-//! [`best_sellers`]. In memory: [`offers`]. Nothing here decides anything, and everything here can be thrown away and made again from the log.
+//! [`best_sellers`]. In memory: [`offers`], [`shelf`], [`account_changes`]. Nothing here decides anything, and everything here can
+//! be thrown away and made again from the log.
 
+pub mod account_changes;
 pub mod best_sellers;
 pub mod cards;
 pub mod copy;
@@ -13,6 +15,7 @@ pub mod orders;
 pub mod products;
 pub mod rebuild;
 pub mod sales;
+pub mod shelf;
 pub mod statuses;
 pub mod updates;
 pub mod users;

@@ -25,6 +25,8 @@ const BATCH: usize = 4_000;
 const PAGE: i64 = 1_000;
 /// A reader waits no longer for Redis; Postgres has the answer too.
 const READ_PATIENCE: Duration = Duration::from_millis(250);
+/// How long whoever has nobody else to ask waits for Redis.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After a failure readers leave Redis alone for so long.
 const REST: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,12 @@ impl Redis {
         format!("{}{name}", self.prefix)
     }
 
+    /// The connection, for who asks something of their own.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
     /// Forgets how far a mirror has come, so that it is filled again.
     ///
     /// # Errors
@@ -120,6 +128,19 @@ impl Redis {
         query: &redis::Pipeline,
     ) -> Result<T, RedisError> {
         query.query_async(&mut self.connection.clone()).await
+    }
+
+    /// Runs a script, for what lives in Redis and nowhere else: there is nobody to ask instead.
+    ///
+    /// # Errors
+    /// When Redis does not answer within a second. Whether the script ran is not known then.
+    pub async fn run<T: redis::FromRedisValue>(
+        &self,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, RedisError> {
+        let mut connection = self.connection.clone();
+        let answer = tokio::time::timeout(PATIENCE, script.invoke_async(&mut connection)).await;
+        answer.unwrap_or_else(|_| Err((redis::ErrorKind::Io, "no answer in time").into()))
     }
 
     /// How far a mirror has come; `None` if Redis was emptied.
@@ -248,7 +269,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let progress = self.worker.progress();
         let mut source = progress.watch(M::SOURCE);
         let mut pause = Duration::from_millis(50);
-        let mut before = 0;
+        let (mut before, mut reported) = (0, false);
         while !stop.is_cancelled() {
             let reached = *source.borrow_and_update();
             match self.step(&lease, reached).await {
@@ -256,14 +277,21 @@ impl<M: MirrorOf> Mirror<'_, M> {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
                     tokio::time::sleep(gather(position.saturating_sub(before))).await;
-                    before = position;
+                    (before, reported) = (position, true);
                 }
-                Ok(None) => tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = source.changed() => {}
-                    // Redis may have been emptied meanwhile.
-                    () = tokio::time::sleep(REST) => {}
-                },
+                Ok(None) => {
+                    if !reported {
+                        // Whoever was here before may have died between Redis and Postgres.
+                        let reached = *progress.watch(M::NAME).borrow();
+                        reported = report(self.worker.store().pool(), &lease, reached).await.is_ok();
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = source.changed() => {}
+                        // Redis may have been emptied meanwhile.
+                        () = tokio::time::sleep(REST) => {}
+                    }
+                }
                 Err(error) => {
                     warn!(mirror = M::NAME, %error, "mirror held up, trying again");
                     tokio::time::sleep(pause).await;

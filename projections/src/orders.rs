@@ -2,17 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use kontor_domain::{
-    Address, DeclineReason, Money, Order, OrderEvent, OrderItem, OrderStatus, PaymentStep, PendingStep,
-    Personal, RefusedItem, RejectionCause, ReturnedLine, UserId,
-};
+use kontor_domain::{Address, Order, OrderEvent, OrderItem, OrderStatus, Personal, UserId};
 use kontor_eventstore::{Body, Recorded};
-use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
 use crate::view::{FoldError, View, column, follows};
+
+mod payment;
+mod timeline;
+
+pub use payment::PaymentProgress;
+pub use timeline::{Happening, TimelineEntry};
+
+use timeline::{entry, happening};
 
 /// Rows of the view, with the types of the JSON columns, which sqlx cannot know.
 macro_rules! rows {
@@ -23,7 +27,8 @@ macro_rules! rows {
                       items AS "items: Json<Vec<OrderItem>>",
                       shipping_address AS "shipping_address: Json<Personal<Address>>",
                       timeline AS "timeline: Json<Vec<TimelineEntry>>",
-                      placed_at, updated_at, version, position
+                      placed_at, updated_at, version, position,
+                      payment_status, authorised_minor, captured_minor, paid_back_minor
                FROM orders "# + $rest
             $(, $value)*
         )
@@ -59,110 +64,14 @@ pub struct OrderRow {
     pub version: i64,
     /// Position of its last event.
     pub position: i64,
-}
-
-/// One thing that happened to an order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TimelineEntry {
-    /// Position of the event in the log.
-    pub position: u64,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The status from then on.
-    pub status: OrderStatus,
-    /// What, and why.
-    pub what: Happening,
-}
-
-/// What can happen to an order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Happening {
-    /// The customer ordered.
-    Placed,
-    /// Everything is reserved; the payment is next.
-    Reserved,
-    /// The payment waits for the customer. What they must do is for them alone, and not kept here.
-    PaymentActionRequired,
-    /// The bank holds the money.
-    PaymentAuthorised {
-        /// How much, in all.
-        amount: Money,
-    },
-    /// The payment was declined.
-    PaymentDeclined {
-        /// Why.
-        reason: DeclineReason,
-    },
-    /// The money was taken.
-    PaymentCaptured {
-        /// How much, in all.
-        amount: Money,
-    },
-    /// The payment was let go.
-    PaymentVoided,
-    /// Money went back.
-    PaymentRefunded {
-        /// How much this time.
-        amount: Money,
-    },
-    /// Money was promised back without goods coming back.
-    RefundOrdered {
-        /// How much.
-        amount: Money,
-        /// Why.
-        reason: String,
-    },
-    /// Staff said that a step of the payment counts as done.
-    SettledByHand {
-        /// Which.
-        due: PaymentStep,
-        /// How much money it was about, if about any.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        amount: Option<Money>,
-        /// Why.
-        reason: String,
-    },
-    /// Staff had what the order waits for tried again.
-    RetryRequested {
-        /// What it waited for.
-        step: PendingStep,
-    },
-    /// Everything is reserved, and the money is certain if any was to be paid.
-    Confirmed,
-    /// It cannot be had: the stock or the money is not there.
-    Rejected {
-        /// What was not to be had, and how much of it there was.
-        refused: Vec<RefusedItem>,
-        /// Why.
-        #[serde(default, skip_serializing_if = "RejectionCause::is_stock")]
-        cause: RejectionCause,
-    },
-    /// It was called off.
-    Cancelled {
-        /// Why.
-        reason: String,
-    },
-    /// It is on its way.
-    Shipped {
-        /// Under this number.
-        tracking_number: String,
-        /// With this carrier.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        carrier: Option<String>,
-    },
-    /// It arrived.
-    Delivered,
-    /// Some of it came back.
-    Returned {
-        /// What.
-        lines: Vec<ReturnedLine>,
-        /// What was given back for it.
-        refund: Money,
-        /// Why.
-        reason: String,
-        /// Whether it went back into stock.
-        restocked: bool,
-    },
+    /// As [`PaymentProgress::as_str`]; none if it was placed without a means of payment.
+    pub payment_status: Option<String>,
+    /// What is or was held for it.
+    pub authorised_minor: i64,
+    /// What was taken for it.
+    pub captured_minor: i64,
+    /// What of that went back.
+    pub paid_back_minor: i64,
 }
 
 /// The view.
@@ -200,7 +109,7 @@ impl View for Orders {
             items,
             total,
             shipping_address,
-            ..
+            payment,
         } = it
         {
             *row = Some(OrderRow {
@@ -217,6 +126,12 @@ impl View for Orders {
                 updated_at: event.time,
                 version: event.sequence.cast_signed(),
                 position: event.position.cast_signed(),
+                payment_status: payment
+                    .as_ref()
+                    .map(|_| PaymentProgress::Waiting.as_str().to_owned()),
+                authorised_minor: 0,
+                captured_minor: 0,
+                paid_back_minor: 0,
             });
             return Ok(());
         }
@@ -225,6 +140,7 @@ impl View for Orders {
         let Some((status, what)) = happening(row, it) else {
             return Ok(());
         };
+        payment::heard(row, it);
         status.as_str().clone_into(&mut row.status);
         row.timeline.push(entry(event, status, what));
         row.updated_at = event.time;
@@ -248,9 +164,13 @@ impl View for Orders {
         sqlx::query!(
             "UPDATE orders o
              SET status = n.status, refunded_minor = n.refunded_minor, timeline = n.timeline::json,
-                 updated_at = n.updated_at, version = n.version, position = n.position
-             FROM unnest($1::text[], $2::text[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[], $7::int8[])
-                  AS n(id, status, refunded_minor, timeline, updated_at, version, position)
+                 updated_at = n.updated_at, version = n.version, position = n.position,
+                 payment_status = n.payment_status, authorised_minor = n.authorised_minor,
+                 captured_minor = n.captured_minor, paid_back_minor = n.paid_back_minor
+             FROM unnest($1::text[], $2::text[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[], $7::int8[],
+                         $8::text[], $9::int8[], $10::int8[], $11::int8[])
+                  AS n(id, status, refunded_minor, timeline, updated_at, version, position, payment_status,
+                       authorised_minor, captured_minor, paid_back_minor)
              WHERE o.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.status.as_str()) as &[&str],
@@ -258,7 +178,11 @@ impl View for Orders {
             &timelines,
             &column(rows, |row| row.updated_at),
             &column(rows, |row| row.version),
-            &column(rows, |row| row.position)
+            &column(rows, |row| row.position),
+            &column(rows, |row| row.payment_status.as_deref()) as &[Option<&str>],
+            &column(rows, |row| row.authorised_minor),
+            &column(rows, |row| row.captured_minor),
+            &column(rows, |row| row.paid_back_minor)
         )
         .execute(connection)
         .await
@@ -266,7 +190,7 @@ impl View for Orders {
     }
 
     fn encode(row: &OrderRow, copy: &mut Copy) {
-        copy.row(13)
+        copy.row(17)
             .text(&row.id)
             .text(&row.customer_id)
             .text(&row.status)
@@ -279,101 +203,11 @@ impl View for Orders {
             .time(row.placed_at)
             .time(row.updated_at)
             .integer(row.version)
-            .integer(row.position);
-    }
-}
-
-/// What an event did to a placed order, and where the order stands then; `None` for the event that placed it.
-fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderStatus, Happening)> {
-    // What happens to the payment leaves the order where it is.
-    let before = row
-        .timeline
-        .last()
-        .map_or(OrderStatus::Pending, |entry| entry.status);
-    Some(match it {
-        OrderEvent::Placed { .. } => return None,
-        OrderEvent::Reserved {} => (before, Happening::Reserved),
-        OrderEvent::PaymentActionRequired { .. } => (before, Happening::PaymentActionRequired),
-        OrderEvent::PaymentAuthorised { amount, .. } => {
-            (before, Happening::PaymentAuthorised { amount: *amount })
-        }
-        OrderEvent::PaymentDeclined { reason, .. } => {
-            (before, Happening::PaymentDeclined { reason: *reason })
-        }
-        OrderEvent::PaymentCaptured { amount, .. } => {
-            (before, Happening::PaymentCaptured { amount: *amount })
-        }
-        OrderEvent::PaymentVoided { .. } => (before, Happening::PaymentVoided),
-        OrderEvent::PaymentRefunded { amount, .. } => {
-            (before, Happening::PaymentRefunded { amount: *amount })
-        }
-        OrderEvent::RefundOrdered { amount, owed, reason } => {
-            row.refunded_minor = owed.amount_minor();
-            let (amount, reason) = (*amount, reason.as_str().to_owned());
-            (before, Happening::RefundOrdered { amount, reason })
-        }
-        OrderEvent::SettledByHand { due, amount, reason } => {
-            let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
-            (before, Happening::SettledByHand { due, amount, reason })
-        }
-        OrderEvent::RetryRequested { step } => (before, Happening::RetryRequested { step: *step }),
-        OrderEvent::Confirmed { .. } => (OrderStatus::Confirmed, Happening::Confirmed),
-        OrderEvent::Rejected { refused, cause, .. } => (
-            OrderStatus::Rejected,
-            Happening::Rejected {
-                refused: refused.clone(),
-                cause: cause.clone(),
-            },
-        ),
-        OrderEvent::Cancelled { reason, .. } => (
-            OrderStatus::Cancelled,
-            Happening::Cancelled {
-                reason: reason.as_str().to_owned(),
-            },
-        ),
-        OrderEvent::Shipped {
-            tracking_number,
-            carrier,
-        } => {
-            let tracking_number = tracking_number.as_str().to_owned();
-            let carrier = carrier.as_ref().map(|carrier| carrier.as_str().to_owned());
-            (
-                OrderStatus::Shipped,
-                Happening::Shipped {
-                    tracking_number,
-                    carrier,
-                },
-            )
-        }
-        OrderEvent::Delivered {} => (OrderStatus::Delivered, Happening::Delivered),
-        OrderEvent::ItemsReturned {
-            lines,
-            refund,
-            refunded,
-            reason,
-            restock,
-        } => {
-            row.refunded_minor = refunded.amount_minor();
-            let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
-            (
-                OrderStatus::Delivered,
-                Happening::Returned {
-                    lines,
-                    refund: *refund,
-                    reason,
-                    restocked: *restock,
-                },
-            )
-        }
-    })
-}
-
-fn entry(event: &Recorded, status: OrderStatus, what: Happening) -> TimelineEntry {
-    TimelineEntry {
-        position: event.position,
-        at: event.time,
-        status,
-        what,
+            .integer(row.position)
+            .optional_text(row.payment_status.as_ref())
+            .integer(row.authorised_minor)
+            .integer(row.captured_minor)
+            .integer(row.paid_back_minor);
     }
 }
 

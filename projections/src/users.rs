@@ -3,8 +3,10 @@
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use kontor_domain::{Channels, Personal, Role, User, UserEvent};
+use kontor_domain::{Channels, Email, PaymentMethodLabel, Personal, Role, User, UserEvent};
 use kontor_eventstore::{Body, Recorded};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::copy::Copy;
@@ -12,6 +14,10 @@ use crate::view::{FoldError, View, column, follows};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "columns of a table: each is told and changed by itself"
+)]
 pub struct UserRow {
     /// `usr_…`
     pub id: String,
@@ -37,6 +43,32 @@ pub struct UserRow {
     pub by_email: bool,
     /// Whether they are told by SMS, if they have a phone number.
     pub by_sms: bool,
+    /// Whether they have shown that they read mail sent to the address.
+    pub email_verified: bool,
+    /// Means of payment they keep, in the order in which they were saved.
+    pub payment_methods: Json<Vec<PaymentMethod>>,
+}
+
+/// A means of payment that somebody keeps. What the gateway calls it is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentMethod {
+    /// `pay_…`
+    pub id: String,
+    /// What they call it.
+    pub label: Personal<PaymentMethodLabel>,
+}
+
+/// Rows of the view, with the type of the JSON column, which sqlx cannot know.
+macro_rules! rows {
+    ($rest:literal $(, $value:expr)*) => {
+        sqlx::query_as!(
+            UserRow,
+            r#"SELECT id, email, name, phone, roles, active, registered_at, updated_at, version, position, by_email, by_sms, email_verified,
+                      payment_methods AS "payment_methods: Json<Vec<PaymentMethod>>"
+               FROM users "# + $rest
+            $(, $value)*
+        )
+    };
 }
 
 // Personal data does not print.
@@ -101,6 +133,8 @@ impl View for Users {
                 position: event.position.cast_signed(),
                 by_email: Channels::default().email,
                 by_sms: Channels::default().sms,
+                email_verified: false,
+                payment_methods: Json(Vec::new()),
             });
             return Ok(());
         }
@@ -113,15 +147,32 @@ impl View for Users {
                 row.name = Some(stored(name));
                 row.phone = phone.as_ref().map(stored);
             }
-            UserEvent::EmailChanged { email, .. } => row.email = Some(stored(email)),
+            UserEvent::EmailChanged { email, previous } => {
+                // From before addresses were sealed, no further event says that only the spelling changed.
+                row.email_verified &= Email::are_same(email, previous);
+                row.email = Some(stored(email));
+            }
+            UserEvent::EmailVerified {} => row.email_verified = true,
             UserEvent::RoleGranted { role } => row.roles.extend(names(&[*role])),
             UserEvent::RoleRevoked { role } => row.roles.retain(|has| has != role.as_str()),
             UserEvent::Deactivated { .. } => row.active = false,
             UserEvent::Reactivated {} => row.active = true,
+            UserEvent::PaymentMethodSaved { id, label, .. } => {
+                let (id, label) = (id.to_string(), label.clone());
+                match row.payment_methods.iter_mut().find(|kept| kept.id == id) {
+                    Some(kept) => kept.label = label,
+                    None => row.payment_methods.push(PaymentMethod { id, label }),
+                }
+            }
+            UserEvent::PaymentMethodRemoved { id } => {
+                let id = id.to_string();
+                row.payment_methods.retain(|kept| kept.id != id);
+            }
             UserEvent::Erased { .. } => {
                 (row.email, row.name, row.phone) = (None, None, None);
-                row.active = false;
+                (row.active, row.email_verified) = (false, false);
                 row.roles.clear();
+                row.payment_methods.clear();
             }
         }
         row.updated_at = event.time;
@@ -131,20 +182,26 @@ impl View for Users {
     }
 
     async fn load(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<UserRow>, sqlx::Error> {
-        sqlx::query_as!(UserRow, "SELECT * FROM users WHERE id = ANY($1)", ids)
-            .fetch_all(connection)
-            .await
+        rows!("WHERE id = ANY($1)", ids).fetch_all(connection).await
     }
 
     async fn update(connection: &mut PgConnection, rows: &[&UserRow]) -> Result<(), sqlx::Error> {
+        // As text: sqlx would put a space before a `json`, and a row is compared with a rebuilt one as text.
+        let payment_methods = rows
+            .iter()
+            .map(|row| serde_json::to_string(&row.payment_methods))
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
         sqlx::query!(
             "UPDATE users u
              SET email = n.email, name = n.name, phone = n.phone, roles = string_to_array(n.roles, ' '),
                  active = n.active, updated_at = n.updated_at, version = n.version, position = n.position,
-                 by_email = n.by_email, by_sms = n.by_sms
+                 by_email = n.by_email, by_sms = n.by_sms, payment_methods = n.payment_methods::json,
+                 email_verified = n.email_verified
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[],
-                         $8::int8[], $9::int8[], $10::bool[], $11::bool[])
-                  AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms)
+                         $8::int8[], $9::int8[], $10::bool[], $11::bool[], $12::text[], $13::bool[])
+                  AS n(id, email, name, phone, roles, active, updated_at, version, position, by_email, by_sms,
+                       payment_methods, email_verified)
              WHERE u.id = n.id",
             &column(rows, |row| row.id.as_str()) as &[&str],
             &column(rows, |row| row.email.as_deref()) as &[Option<&str>],
@@ -156,7 +213,9 @@ impl View for Users {
             &column(rows, |row| row.version),
             &column(rows, |row| row.position),
             &column(rows, |row| row.by_email),
-            &column(rows, |row| row.by_sms)
+            &column(rows, |row| row.by_sms),
+            &payment_methods,
+            &column(rows, |row| row.email_verified)
         )
         .execute(connection)
         .await
@@ -164,7 +223,7 @@ impl View for Users {
     }
 
     fn encode(row: &UserRow, copy: &mut Copy) {
-        copy.row(12)
+        copy.row(14)
             .text(&row.id)
             .optional_text(row.email.as_ref())
             .optional_text(row.name.as_ref())
@@ -176,7 +235,9 @@ impl View for Users {
             .integer(row.version)
             .integer(row.position)
             .boolean(row.by_email)
-            .boolean(row.by_sms);
+            .boolean(row.by_sms)
+            .json(&row.payment_methods)
+            .boolean(row.email_verified);
     }
 }
 
@@ -205,10 +266,8 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<UserRow>, sqlx::Error> {
     let (time, id) = after.unzip();
-    sqlx::query_as!(
-        UserRow,
-        "SELECT * FROM users
-         WHERE email IS NOT NULL AND ($1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text))
+    rows!(
+        "WHERE email IS NOT NULL AND ($1::timestamptz IS NULL OR (registered_at, id) < ($1, $2::text))
          ORDER BY registered_at DESC, id DESC LIMIT $3",
         time,
         id,

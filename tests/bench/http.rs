@@ -31,6 +31,15 @@ impl Client {
 
     /// Sends a whole request as it is; the body of the answer, which must be a 200 with a content length.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<&[u8]> {
+        let (start, end) = self.any(request).await?;
+        if !self.buffer.starts_with(b"HTTP/1.1 200 ") {
+            bail!("the server answered {}", String::from_utf8_lossy(&self.buffer));
+        }
+        Ok(&self.buffer[start..end])
+    }
+
+    /// Sends a whole request, whatever the answer; from where to where its body reaches.
+    pub(crate) async fn any(&mut self, request: &[u8]) -> Result<(usize, usize)> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let (start, end) = loop {
@@ -47,10 +56,7 @@ impl Client {
                 bail!("the server hung up within an answer");
             }
         }
-        if !self.buffer.starts_with(b"HTTP/1.1 200 ") {
-            bail!("the server answered {}", String::from_utf8_lossy(&self.buffer));
-        }
-        Ok(&self.buffer[start..end])
+        Ok((start, end))
     }
 
     /// Asks GraphQL; the `data` of the answer. Errors and refusals are failures of the bench.

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -19,7 +18,7 @@ pub(crate) async fn import(admin: &str, file: &Path) -> Result<Measure> {
         .count();
     let url = postgres::database(admin, "bench_import").await?;
     let started = Instant::now();
-    let output = Command::new(server::kontor()?)
+    let output = server::kontor()?
         .args(["import", "online-retail"])
         .arg(file)
         .env("DATABASE_URL", url)

@@ -5,10 +5,12 @@
 //! measured. A target that is missed is said, and is no failure; what cannot be measured is one.
 
 mod append;
+mod guards;
 mod history;
 mod http;
 mod import;
 mod orders;
+mod paid;
 mod postgres;
 mod product;
 mod replay;
@@ -16,6 +18,7 @@ mod report;
 mod server;
 mod shop;
 mod socket;
+mod sockets;
 mod subscribers;
 
 use std::path::PathBuf;
@@ -34,24 +37,33 @@ use crate::report::Measure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTS: [&str; 6] = ["append", "accepted", "hot", "replay", "product", "subscribers"];
-/// Files open at once: two thousand sockets, and what else there is.
-const FILES: u64 = 8_192;
+const PARTS: [&str; 9] = [
+    "append",
+    "accepted",
+    "hot",
+    "paid",
+    "replay",
+    "product",
+    "subscribers",
+    "guards",
+    "sockets",
+];
+/// Files open at once: ten thousand sockets, and what else there is.
+const FILES: u64 = 16_384;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
-        Some("plain-axum") => plain_axum(),
+        Some("plain-axum") => serving(product::plain()),
+        Some("unguarded") => serving(guards::unguarded()),
         _ => bench(&arguments),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
-fn plain_axum() -> Result<()> {
-    Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(product::plain())
+/// A server to be measured, until it is killed.
+fn serving(server: impl Future<Output = Result<()>>) -> Result<()> {
+    Builder::new_multi_thread().enable_all().build()?.block_on(server)
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
@@ -103,12 +115,15 @@ fn bench(arguments: &[String]) -> Result<()> {
 }
 
 fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure>> {
-    if part == "append" {
+    if ["append", "paid"].contains(&part) {
         // In this process, so on a runtime as Kontor's own.
-        return Builder::new_multi_thread()
-            .enable_all()
-            .build()?
-            .block_on(append::append(admin));
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(async {
+            match part {
+                "append" => append::append(admin).await,
+                _ => paid::paid(admin).await,
+            }
+        });
     }
     // Everywhere else this process is the load, on one thread, and Kontor is another process.
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -118,6 +133,8 @@ fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure
             ("hot", _) => vec![orders::hot(admin).await?],
             ("replay", _) => vec![replay::replay(admin).await?],
             ("product", _) => vec![product::product(admin).await?],
+            ("guards", _) => guards::guards(admin).await?,
+            ("sockets", _) => sockets::sockets(admin).await?,
             ("import", Some(file)) => vec![import::import(admin, &file).await?],
             _ => subscribers::subscribers(admin).await?,
         })

@@ -33,6 +33,18 @@ const QUERY: &str = "query Product($id: ID!) { product(id: $id) { id name sku de
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
     data: Data,
+    extensions: Extensions,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Extensions {
+    cost: Cost,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Cost {
+    requested: u64,
+    limit: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Replay: every view from a million events, beside psql reading the same events.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -36,7 +36,7 @@ pub(crate) async fn replay(admin: &str) -> Result<Measure> {
     for _ in 0..ROUNDS {
         let copy = count / postgres::copy_out(&url).await?.as_secs_f64();
         let started = Instant::now();
-        let output = Command::new(server::kontor()?)
+        let output = server::kontor()?
             .args(["replay", "--view", "all"])
             .env("DATABASE_URL", &url)
             .stderr(Stdio::inherit())

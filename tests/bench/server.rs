@@ -2,12 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use kontor::runtime::Privacy;
 use kontor::seed::PASSWORD;
+use kontor_fulfilment::erasure::Journal;
+use kontor_tests::{KEK, keys};
 use serde_json::json;
 
 use crate::http::{Client, get};
@@ -27,11 +30,29 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `kontor run` on a database, with its sample data, ready.
+    /// `kontor run` on a database, with its sample data, ready. Nobody counts what it is asked: a bench asks more than anybody.
     pub(crate) async fn kontor(database_url: &str) -> Result<Self> {
-        let mut command = Command::new(kontor()?);
+        Self::run(
+            database_url,
+            &["run", "--sample-data", "--unpaid-orders"],
+            &[
+                ("KONTOR_RATE_LIMIT", "off"),
+                ("KONTOR_MAX_SOCKETS_PER_ADDRESS", "20000"),
+            ],
+        )
+        .await
+    }
+
+    /// A process of the same shop that only answers, with these variables in its environment.
+    pub(crate) async fn answering(database_url: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        Self::run(database_url, &["run", "--api", "--unpaid-orders"], variables).await
+    }
+
+    async fn run(database_url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let mut command = kontor()?;
         command
-            .args(["run", "--sample-data"])
+            .args(arguments)
+            .envs(variables.iter().copied())
             .env("DATABASE_URL", database_url)
             .env("KONTOR_LISTEN", "127.0.0.1:0")
             .env("KONTOR_LOG", "warn");
@@ -94,27 +115,12 @@ impl Server {
 
     /// Processor time it has used, in user and kernel mode, all threads.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(self.proc("stat"))?;
-        // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|it| it.parse::<u64>().ok())
-            .sum();
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        cpu_of(&self.proc())
     }
 
     /// Bytes it has in memory.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib * 1024)
+        resident_of(&self.proc())
     }
 
     /// [`Self::resident`] once it has stayed the same for two seconds, give or take half a percent.
@@ -144,8 +150,8 @@ impl Server {
         bail!("the server does not end");
     }
 
-    fn proc(&self, file: &str) -> PathBuf {
-        format!("/proc/{}/{file}", self.child.id()).into()
+    fn proc(&self) -> PathBuf {
+        format!("/proc/{}", self.child.id()).into()
     }
 }
 
@@ -155,6 +161,31 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time a process has used, in user and kernel mode, all threads. It is named by its folder in `/proc`.
+pub(crate) fn cpu_of(process: &Path) -> Result<Duration> {
+    let stat = std::fs::read_to_string(process.join("stat"))?;
+    // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|it| it.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// Bytes a process has in memory.
+pub(crate) fn resident_of(process: &Path) -> Result<u64> {
+    let status = std::fs::read_to_string(process.join("status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
 }
 
 /// Processor time that everything on this machine has used.
@@ -173,7 +204,7 @@ pub(crate) fn machine_cpu() -> Result<Duration> {
 }
 
 /// The `kontor` that was built with this bench.
-pub(crate) fn kontor() -> Result<PathBuf> {
+pub(crate) fn kontor() -> Result<Command> {
     let program = std::env::current_exe()?.with_file_name("kontor");
     if !program.is_file() {
         bail!(
@@ -181,5 +212,16 @@ pub(crate) fn kontor() -> Result<PathBuf> {
             program.display()
         );
     }
-    Ok(program)
+    let mut command = Command::new(program);
+    command.env("KONTOR_KEK", KEK);
+    Ok(command)
+}
+
+/// How a process of the bench's own keeps people's data. Nobody is erased in a bench.
+pub(crate) fn privacy() -> Privacy {
+    Privacy {
+        keys: keys(),
+        journal: Journal::at(std::env::temp_dir().join("kontor-bench-erasures.jsonl")),
+        outbox: None,
+    }
 }

@@ -20,9 +20,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor::commands::run;
-use kontor_api::{App, Passwords, RouterOptions, metrics, router, serve};
-use kontor_domain::{Role, UserId};
+use kontor::commands::run::{self, AccountTerms};
+use kontor_api::auth::Grant;
+use kontor_api::{App, Passwords, Protection, RouterOptions, metrics, router, serve};
+use kontor_domain::{Role, SessionId, UserId};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -47,6 +48,12 @@ pub struct Door {
     pub playground: Option<PathBuf>,
     /// Consumers that must be at work for `/readyz` to be content.
     pub workers: Vec<String>,
+    /// How accounts are kept.
+    pub accounts: AccountTerms,
+    /// Whether orders without a payment method are taken. Ours are: most tests are not about money.
+    pub unpaid_orders: bool,
+    /// Who may come in, and how often. Anybody, as often as they like.
+    pub protection: Protection,
 }
 
 impl Default for Door {
@@ -55,6 +62,9 @@ impl Default for Door {
             patience: PATIENCE,
             playground: None,
             workers: Vec::new(),
+            accounts: AccountTerms::default(),
+            unpaid_orders: true,
+            protection: Protection::default(),
         }
     }
 }
@@ -85,18 +95,25 @@ impl ApiShop {
 
     /// The endpoint of a shop that is there.
     pub async fn over(shop: Shop, door: Door) -> Self {
-        let mut app = run::app(&shop.runtime, Passwords::new()).await.unwrap();
+        let mut app = run::app(&shop.runtime, Passwords::new(), &door.accounts)
+            .await
+            .unwrap();
         app.patience = door.patience;
+        app.unpaid_orders = door.unpaid_orders;
         let app = Arc::new(app);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, sockets) = (shop.runtime.stop.child_token(), TaskTracker::new());
+        let (simulator, webhooks) = run::simulator(&shop.runtime, address).unwrap();
         let options = RouterOptions {
+            simulator,
+            webhooks,
             playground: door.playground,
             metrics: Some(metrics::install()),
             stop: stop.clone(),
             sockets: sockets.clone(),
             workers: door.workers,
+            protection: door.protection,
             ..RouterOptions::default()
         };
         let served = tokio::spawn(serve(
@@ -161,7 +178,13 @@ impl ApiShop {
     /// An access token, as logging in gives one.
     #[must_use]
     pub fn token(&self, id: UserId, roles: &[Role]) -> String {
-        let (token, _) = self.app.tokens.issue(id, roles, self.app.clock.now()).unwrap();
+        let grant = Grant {
+            user_id: id,
+            roles,
+            session: SessionId::from_ulid(self.shop.store.ids().next()),
+            version: 1,
+        };
+        let (token, _) = self.app.tokens.issue(grant, self.app.clock.now()).unwrap();
         token
     }
 

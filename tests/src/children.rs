@@ -19,8 +19,18 @@ pub struct Helper {
 impl Helper {
     /// A worker that runs everything behind the log of `shop`; `crash_at` is a point of `kontor_eventstore::crash`.
     pub async fn worker(program: &str, shop: &Shop, crash_at: Option<&str>) -> Self {
+        Self::worker_with(program, shop, crash_at, &[]).await
+    }
+
+    /// [`Self::worker`] with `variables` in its environment.
+    pub async fn worker_with(
+        program: &str,
+        shop: &Shop,
+        crash_at: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = command(program, shop);
-        command.arg("work");
+        command.arg("work").envs(variables.iter().copied());
         if let Some(point) = crash_at {
             command.env("KONTOR_CRASH_AT", point);
         }
@@ -43,6 +53,43 @@ impl Helper {
         let mut command = command(program, shop);
         command.arg("kontor").args(arguments);
         Self::start(command)
+    }
+
+    /// The same, with `variables` in the environment, and what it logs in a file.
+    #[must_use]
+    pub fn kontor_logging(
+        program: &str,
+        shop: &Shop,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        log: std::fs::File,
+    ) -> Self {
+        let mut command = command(program, shop);
+        command
+            .arg("kontor")
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stderr(log);
+        Self::start(command)
+    }
+
+    /// [`Helper::kontor`], with `variables` in the environment.
+    #[must_use]
+    pub fn kontor_with(program: &str, shop: &Shop, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = command(program, shop);
+        command.arg("kontor").args(arguments);
+        command.envs(variables.iter().copied());
+        Self::start(command)
+    }
+
+    /// Waits until it has ended by itself; how.
+    pub async fn ends(mut self) -> ExitStatus {
+        // Waiting would close it, and that asks it to end.
+        let _open = self.child.stdin.take();
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("a process that is to end does")
+            .unwrap()
     }
 
     /// Asks it to end (`SIGTERM`), and waits until it has; how it ended.

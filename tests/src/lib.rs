@@ -26,18 +26,22 @@
 )]
 
 pub mod api;
+mod audit;
 mod books;
 mod builders;
+pub mod chaos;
 pub mod children;
 mod database;
 pub mod examples;
 mod keys;
+mod paying;
 pub mod proxy;
 pub mod python;
 mod shop;
 pub mod smtp;
 mod wait;
 
+pub use audit::Audit;
 pub use builders::{Item, ProductBuilder};
 pub use database::Database;
 pub use shop::{KEK, Opening, Shop, keys};

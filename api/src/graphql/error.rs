@@ -16,6 +16,8 @@ pub(crate) const FORBIDDEN: &str = "FORBIDDEN";
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 /// A view did not reach the position asked for in time.
 pub(crate) const CONSISTENCY_TIMEOUT: &str = "CONSISTENCY_TIMEOUT";
+/// Sessions cannot be read at the moment; to be tried again.
+pub(crate) const SESSIONS_UNAVAILABLE: &str = "SESSIONS_UNAVAILABLE";
 /// Something of ours is broken or away.
 pub(crate) const INTERNAL: &str = "INTERNAL";
 
@@ -29,13 +31,26 @@ pub(crate) fn unauthenticated() -> Error {
 }
 
 /// The viewer lacks the permission.
-pub(crate) fn forbidden() -> Error {
+pub(crate) fn forbidden(permission: &'static str) -> Error {
     coded(FORBIDDEN, "your account may not do this")
+        .extend_with(|_, extensions| extensions.set("permission", permission))
 }
 
 /// An argument cannot be read.
 pub(crate) fn bad_user_input(message: impl Into<String>) -> Error {
     coded(BAD_USER_INPUT, message)
+}
+
+/// Sessions cannot be read. `retryAfter` is in seconds.
+pub(crate) fn sessions_unavailable() -> Error {
+    coded(
+        SESSIONS_UNAVAILABLE,
+        "sessions cannot be read at the moment; try again",
+    )
+    .extend_with(|_, extensions| {
+        extensions.set("retryable", true);
+        extensions.set("retryAfter", 1);
+    })
 }
 
 /// What a subscription was asked to follow is not there, or not for this viewer: the two look alike.

@@ -196,7 +196,7 @@ impl Check {
     }
 }
 
-fn command_context(ctx: &Context<'_>, actor: Actor) -> CommandContext {
+pub(crate) fn command_context(ctx: &Context<'_>, actor: Actor) -> CommandContext {
     let app = app(ctx);
     let mut context = CommandContext::new(app.store.ids().next().to_string(), actor, app.clock.now());
     if let Some(info) = ctx.data_opt::<RequestInfo>() {

@@ -36,7 +36,7 @@ pub(crate) struct OperationQueries;
 
 #[Object]
 impl OperationQueries {
-    /// Where the log ends and how far each projection has come. For staff; `FORBIDDEN` for customers.
+    /// Where the log ends and how far each projection has come. For staff; `FORBIDDEN` for customers. Needs `log:read`.
     async fn log(&self, ctx: &Context<'_>) -> Result<LogState> {
         require(ctx, Permission::LogRead)?;
         let store = &app(ctx).store;

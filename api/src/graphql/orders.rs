@@ -17,28 +17,36 @@ use crate::auth::Viewer;
 mod address;
 mod inputs;
 mod mutations;
+mod payment;
 mod place;
 mod queries;
+mod settle;
 mod timeline;
 mod updates;
+mod waiting;
 
 pub(crate) use mutations::OrderMutations;
 pub(crate) use place::PlaceOrderMutation;
 pub(crate) use queries::OrderQueries;
+pub(crate) use settle::PaymentMutations;
 pub(crate) use updates::OrderSubscriptions;
+pub(crate) use waiting::WaitingOrderQueries;
 
 use address::Address;
+use payment::OrderPayment;
 use timeline::TimelineEntry;
+use waiting::OrderPending;
 
 /// Where an order stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "kontor_domain::OrderStatus")]
 pub(crate) enum OrderStatus {
-    /// Placed; its stock is being reserved. Becomes `CONFIRMED` or `REJECTED` by itself, usually within a second.
+    /// Placed; its stock is being reserved, then its payment authorised. Becomes `CONFIRMED` or `REJECTED`: usually within a
+    /// second, unless the payment waits for the customer; `pending` says for what it waits.
     Pending,
-    /// All of its stock is reserved; it can be shipped.
+    /// All of its stock is reserved, and the money for it is held or taken if any is to be paid; it can be shipped.
     Confirmed,
-    /// Not all of its stock could be reserved; what had been reserved was released. Final.
+    /// Not all of its stock or its money was to be had; what had been reserved was released. Final.
     Rejected,
     /// Called off before it was shipped; its stock was released. Final.
     Cancelled,
@@ -59,19 +67,22 @@ pub(crate) enum OrderAction {
     Deliver,
     /// Take items back and refund them: `returnItems`. By staff.
     ReturnItems,
+    /// Pay money back without items coming back: `refundOrder`. By staff.
+    Refund,
+    /// Wait no longer for its stock or its money: `giveUpOrder`. By staff.
+    GiveUp,
 }
 
 impl OrderAction {
-    /// What people can do; `None` is the order process's own, or has no mutation yet.
+    /// What people can do; `None` is the order process's own.
     fn of(action: domain::OrderAction) -> Option<Self> {
         match action {
             domain::OrderAction::Confirm
             | domain::OrderAction::MarkReserved
             | domain::OrderAction::Reject
-            | domain::OrderAction::Expire
-            // Staff's, once there are mutations for them.
-            | domain::OrderAction::GiveUp
-            | domain::OrderAction::Refund => None,
+            | domain::OrderAction::Expire => None,
+            domain::OrderAction::GiveUp => Some(Self::GiveUp),
+            domain::OrderAction::Refund => Some(Self::Refund),
             domain::OrderAction::Cancel => Some(Self::Cancel),
             domain::OrderAction::Ship => Some(Self::Ship),
             domain::OrderAction::Deliver => Some(Self::Deliver),
@@ -91,7 +102,7 @@ impl OrderAction {
 fn may(viewer: Option<&Viewer>, action: domain::OrderAction, customer_id: &str) -> bool {
     match action.performed_by() {
         PerformedBy::Process => false,
-        PerformedBy::Staff => Permission::OrderFulfil.held_by(viewer),
+        PerformedBy::Staff => Permission::OrderShip.held_by(viewer),
         PerformedBy::CustomerOrStaff => {
             let own = |viewer: &Viewer| {
                 customer_id
@@ -126,6 +137,8 @@ impl Order {
         };
         let viewer = viewer(ctx);
         domain::order::allowed_actions(status)
+            // Where no money came through this shop, none goes back through it.
+            .filter(|action| *action != domain::OrderAction::Refund || self.0.payment_status.is_some())
             .filter(|action| may(viewer, *action, &self.0.customer_id))
             .filter_map(OrderAction::of)
             .collect()
@@ -147,9 +160,20 @@ impl Order {
         Money::of_row(self.0.total_minor, &self.0.currency).map_err(|error| internal(ctx, error))
     }
 
-    /// What has been refunded so far for items that came back; at most `total`.
+    /// What has been promised back so far, for items that came back and without them; at most `total`. How much of it has
+    /// already gone back is `payment.refunded`.
     async fn refunded(&self, ctx: &Context<'_>) -> Result<Money> {
         Money::of_row(self.0.refunded_minor, &self.0.currency).map_err(|error| internal(ctx, error))
+    }
+
+    /// How it is paid; null if it was placed without a payment method.
+    async fn payment(&self) -> Option<OrderPayment> {
+        OrderPayment::of(&self.0)
+    }
+
+    /// What it waits for now, and since when; null if it waits for nothing.
+    async fn pending(&self, ctx: &Context<'_>) -> Result<Option<OrderPending>> {
+        OrderPending::of(ctx, &self.0).await
     }
 
     /// Whose order it is. Null once the customer was erased, and for a moment if they registered only just now.
@@ -269,6 +293,7 @@ mod tests {
         Viewer {
             user_id: UserId::from_ulid(ulid::Ulid::from_parts(1, number)),
             roles: roles.into(),
+            session: kontor_domain::SessionId::from_ulid(ulid::Ulid::from_parts(1, 1)),
         }
     }
 

@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::{Context, Error, Result};
-use kontor_domain::{OrderId, Personal, PersonalData, ProductId, TextError, UserId};
-use kontor_projections::cards::ProductCards;
+use futures::{StreamExt, TryStreamExt};
+use kontor_domain::{
+    NextAction, Order as Aggregate, OrderId, Payment, Personal, PersonalData, ProductId, TextError, UserId,
+};
+use kontor_eventstore::Store;
+use kontor_eventstore::read::ReadError;
+use kontor_fulfilment::waiting::{self as wait_list, Waiting};
 use kontor_projections::orders::OrderRow;
 use kontor_projections::products::ProductRow;
+use kontor_projections::shelf::Shelf;
 use kontor_projections::users::UserRow;
-use kontor_projections::{orders, users};
+use kontor_projections::{orders as order_view, users as user_view};
 use sqlx::PgPool;
 
 use super::access::Permission;
@@ -36,19 +42,28 @@ pub(crate) struct Loaders {
     products: DataLoader<Products>,
     orders: DataLoader<Orders>,
     users: DataLoader<Users>,
+    waits: DataLoader<Waits>,
+    next_actions: DataLoader<NextActions>,
 }
 
-struct Products(ProductCards);
+struct Products(Shelf);
 struct Orders(PgPool);
 struct Users(PgPool);
+struct Waits(PgPool);
+struct NextActions(Store);
+
+/// Orders looked at side by side: they are in memory, as a rule, because their customer is at it.
+const LOOKED_AT: usize = 16;
 
 impl Loaders {
     pub(crate) fn new(app: &App) -> Self {
         let pool = app.store.pool();
         Self {
-            products: DataLoader::new(Products(app.cards.clone()), tokio::spawn).delay(GATHER),
+            products: DataLoader::new(Products(app.shelf.clone()), tokio::spawn).delay(GATHER),
             orders: DataLoader::new(Orders(pool.clone()), tokio::spawn).delay(GATHER),
             users: DataLoader::new(Users(pool.clone()), tokio::spawn).delay(GATHER),
+            waits: DataLoader::new(Waits(pool.clone()), tokio::spawn).delay(GATHER),
+            next_actions: DataLoader::new(NextActions(app.store.clone()), tokio::spawn).delay(GATHER),
         }
     }
 }
@@ -72,8 +87,7 @@ impl Loader<ProductId> for Products {
     type Error = Arc<sqlx::Error>;
 
     async fn load(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Arc<ProductRow>>, Arc<sqlx::Error>> {
-        let cards = self.0.get(&texts(ids)).await.map_err(Arc::new)?;
-        Ok(by_id(cards.into_values(), |row| &row.id))
+        self.0.read(ids).await.map_err(Arc::new)
     }
 }
 
@@ -82,7 +96,7 @@ impl Loader<OrderId> for Orders {
     type Error = Arc<sqlx::Error>;
 
     async fn load(&self, ids: &[OrderId]) -> Result<HashMap<OrderId, Arc<OrderRow>>, Arc<sqlx::Error>> {
-        let rows = orders::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
+        let rows = order_view::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
         Ok(by_id(rows, |row| &row.id))
     }
 }
@@ -92,13 +106,50 @@ impl Loader<UserId> for Users {
     type Error = Arc<sqlx::Error>;
 
     async fn load(&self, ids: &[UserId]) -> Result<HashMap<UserId, Arc<UserRow>>, Arc<sqlx::Error>> {
-        let rows = users::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
+        let rows = user_view::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
         Ok(by_id(rows, |row| &row.id))
+    }
+}
+
+impl Loader<OrderId> for Waits {
+    type Value = Arc<Waiting>;
+    type Error = Arc<sqlx::Error>;
+
+    async fn load(&self, ids: &[OrderId]) -> Result<HashMap<OrderId, Arc<Waiting>>, Arc<sqlx::Error>> {
+        let rows = wait_list::by_ids(&self.0, &texts(ids)).await.map_err(Arc::new)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.order_id, Arc::new(row)))
+            .collect())
+    }
+}
+
+/// Of an order, at least as new as that version.
+impl Loader<(OrderId, u64)> for NextActions {
+    type Value = Arc<NextAction>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[(OrderId, u64)],
+    ) -> Result<HashMap<(OrderId, u64), Arc<NextAction>>, Arc<ReadError>> {
+        let wanted = |order: &Aggregate, _| order.payment().and_then(Payment::next_action).cloned();
+        let found: Vec<_> = futures::stream::iter(keys.iter().copied())
+            .map(|key| async move { Ok((key, self.0.look(key.0, key.1, wanted).await?)) })
+            .buffer_unordered(LOOKED_AT)
+            .try_collect()
+            .await
+            .map_err(Arc::new)?;
+        let there = found.into_iter();
+        Ok(there.filter_map(|(key, it)| Some((key, Arc::new(it?)))).collect())
     }
 }
 
 /// The card of a product: the hot path.
 pub(crate) async fn product(ctx: &Context<'_>, id: ProductId) -> Result<Option<Arc<ProductRow>>> {
+    if let Some(card) = app(ctx).shelf.look(id) {
+        return Ok(Some(card));
+    }
     let loaders = ctx.data_unchecked::<Loaders>();
     loaders
         .products
@@ -112,12 +163,20 @@ pub(crate) async fn products(
     ctx: &Context<'_>,
     ids: impl IntoIterator<Item = ProductId>,
 ) -> Result<HashMap<ProductId, Arc<ProductRow>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
-    loaders
-        .products
-        .load_many(ids)
-        .await
-        .map_err(|error| internal(ctx, error))
+    let shelf = &app(ctx).shelf;
+    let (mut cards, mut missing) = (HashMap::new(), Vec::new());
+    for id in ids {
+        match shelf.look(id) {
+            Some(card) => drop(cards.insert(id, card)),
+            None => missing.push(id),
+        }
+    }
+    if !missing.is_empty() {
+        let loaders = ctx.data_unchecked::<Loaders>();
+        let read = loaders.products.load_many(missing).await;
+        cards.extend(read.map_err(|error| internal(ctx, error))?);
+    }
+    Ok(cards)
 }
 
 /// An order, whoever's it is. Resolvers want [`visible_order`].
@@ -126,6 +185,43 @@ pub(crate) async fn order(ctx: &Context<'_>, id: OrderId) -> Result<Option<Arc<O
     loaders
         .orders
         .load_one(id)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// Several orders, whoever's they are.
+pub(crate) async fn orders(
+    ctx: &Context<'_>,
+    ids: impl IntoIterator<Item = OrderId>,
+) -> Result<HashMap<OrderId, Arc<OrderRow>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .orders
+        .load_many(ids)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// What an order waits for that somebody has to be asked for.
+pub(crate) async fn waiting(ctx: &Context<'_>, id: OrderId) -> Result<Option<Arc<Waiting>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .waits
+        .load_one(id)
+        .await
+        .map_err(|error| internal(ctx, error))
+}
+
+/// What the customer of an order must do for its payment: a secret, and so in no view. `version` is one that has been seen.
+pub(crate) async fn next_action(
+    ctx: &Context<'_>,
+    id: OrderId,
+    version: u64,
+) -> Result<Option<Arc<NextAction>>> {
+    let loaders = ctx.data_unchecked::<Loaders>();
+    loaders
+        .next_actions
+        .load_one((id, version))
         .await
         .map_err(|error| internal(ctx, error))
 }

@@ -88,7 +88,7 @@ pub(crate) struct SalesQueries;
 #[Object]
 impl SalesQueries {
     /// Sales hour by hour, oldest first, a node for each currency; hours without sales are left out. For staff; `FORBIDDEN` for
-    /// customers.
+    /// customers. Needs `sales:read`.
     #[expect(clippy::too_many_arguments, reason = "a field's arguments")]
     async fn sales_per_hour(
         &self,

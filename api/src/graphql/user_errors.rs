@@ -57,6 +57,15 @@ macro_rules! user_errors {
         pub(crate) enum UserError {
             $($name($name),)*
         }
+
+        impl UserError {
+            /// The same of another place: an aggregate cannot know what a mutation calls its fields.
+            pub(crate) fn at(self, path: Vec<String>) -> Self {
+                match self {
+                    $(Self::$name(it) => Self::$name($name { path, ..it }),)*
+                }
+            }
+        }
     };
 }
 
@@ -179,6 +188,29 @@ user_errors! {
         /// The order's currency.
         currency: CurrencyCode,
     }
+    /// The order costs something, and nothing was said of how it is to be paid.
+    PaymentRequired {
+        /// What is to be paid.
+        total: Money,
+    }
+    /// You keep no such payment method.
+    PaymentMethodNotFound {
+        /// The id that was given.
+        payment_method_id: ID,
+    }
+    /// You keep as many payment methods as can be kept. Remove one first.
+    TooManyPaymentMethods {
+        /// How many can be kept.
+        maximum: i32,
+    }
+    /// The order was placed without a payment method: no money goes through this shop for it.
+    OrderHasNoPayment {}
+    /// Nothing was asked of the payment gateway for this order yet, so there is nothing that the customer could have done.
+    NothingToConfirm {}
+    /// The order waits for nothing that could be tried again.
+    NothingPending {}
+    /// The payment gateway gave no answer. Nothing was done; the same request may be sent again, with the same idempotency key.
+    PaymentGatewayUnavailable {}
     /// There is no such user.
     UserNotFound {
         /// The id that was given.
@@ -188,6 +220,40 @@ user_errors! {
     EmailTaken {}
     /// E-mail address and password do not belong together. Which of the two is wrong is not told.
     InvalidCredentials {}
+    /// The password is too easily guessed.
+    WeakPassword {
+        /// How hard it is to guess, from 0 (among the first ones anybody tries) to 4; see zxcvbn.
+        score: i32,
+        /// The least score that is taken.
+        minimum: i32,
+        /// What is wrong with it, in English, for whoever chose it.
+        warning: Option<String>,
+        /// What would be better, in English.
+        suggestions: Vec<String>,
+    }
+    /// The token is none, or has been used, or its time is over, or the account has another e-mail address by now.
+    InvalidToken {}
+    /// The account has another e-mail address.
+    EmailIsAnother {}
+    /// Too many attempts at this account, or from where you are. Each attempt counts, also several in one document.
+    TooManyAttempts {
+        /// When the next attempt will be looked at, in seconds from now.
+        retry_after: i32,
+    }
+    /// Sessions cannot be begun, renewed or ended at the moment. Nothing is wrong with the request: send it again. Access tokens
+    /// that you have stay good until they expire.
+    SessionsUnavailable {
+        /// When to try again, in seconds from now.
+        retry_after: i32,
+    }
+    /// The session is over: it was ended, nobody has used it for long, it has lasted as long as it may, or the refresh token had been
+    /// used before. Log in again.
+    SessionEnded {}
+    /// You have no such session (any more).
+    SessionNotFound {
+        /// The id that was given.
+        session_id: ID,
+    }
     /// The account is deactivated: it cannot log in and takes no changes until it is reactivated.
     AccountDeactivated {}
     /// Every account is a customer's: that role cannot be revoked.

@@ -19,11 +19,19 @@ mod inputs;
 mod log_in;
 mod manage;
 mod payload;
+mod payment_methods;
+mod recovery;
+mod sessions;
 
 pub(crate) use account::AccountMutations;
 pub(crate) use erase::{ErasureMutations, ExportQueries};
 pub(crate) use log_in::LogInMutation;
 pub(crate) use manage::UserMutations;
+pub(crate) use payment_methods::{PaymentMethodMutations, payment_method_not_found};
+pub(crate) use recovery::RecoveryMutations;
+pub(crate) use sessions::{SessionMutations, SessionQueries};
+
+use payment_methods::PaymentMethod;
 
 /// What an account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -62,6 +70,11 @@ impl User {
         stored::<Email>(ctx, self.0.email.as_deref()).await
     }
 
+    /// Whether somebody has shown that they read mail sent to that address: see `requestEmailVerification`.
+    async fn email_verified(&self) -> bool {
+        self.0.email_verified
+    }
+
     /// What to call them: 1 to 200 characters. Null once the person was erased.
     async fn name(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         stored::<PersonName>(ctx, self.0.name.as_deref()).await
@@ -80,7 +93,16 @@ impl User {
         }
     }
 
-    /// What the account may do. A role given or taken counts from the next log-in on.
+    /// Payment methods they keep for orders to come, in the order in which they were saved: at most 10.
+    async fn payment_methods(&self, ctx: &Context<'_>) -> Result<Vec<PaymentMethod>> {
+        let mut kept = Vec::new();
+        for method in self.0.payment_methods.iter() {
+            kept.extend(PaymentMethod::named(ctx, &method.id, &method.label).await?);
+        }
+        Ok(kept)
+    }
+
+    /// What the account may do. A role given or taken counts within seconds; access tokens from before it are good no more.
     async fn roles(&self) -> Vec<Role> {
         let role = |role: &String| domain::Role::parse(role).map(Role::from);
         self.0.roles.iter().filter_map(role).collect()
@@ -154,7 +176,7 @@ impl UserQueries {
         Ok(visible_user(ctx, viewer, id).await?.map(User))
     }
 
-    /// All users, newest first. For staff; `FORBIDDEN` for customers.
+    /// All users, newest first. For staff; `FORBIDDEN` for customers. Needs `user:read-all`.
     async fn users(
         &self,
         ctx: &Context<'_>,

@@ -1,5 +1,6 @@
 //! The transport over a small schema: every status code, and every close code.
 
+mod edge;
 mod http;
 mod socket;
 mod sse;
@@ -7,7 +8,7 @@ mod sse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::{Context, ErrorExtensions, Object, Schema, Subscription};
+use async_graphql::{Context, ErrorExtensions, MergedObject, Object, Schema, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, stream};
 use kontor_domain::{Role, UserId};
@@ -16,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::auth::{LIFETIME, SigningKey, Tokens};
+use crate::auth::{Grant, LIFETIME, SigningKey, Tokens};
+use crate::standing::Standing;
 use crate::{RequestInfo, Viewer};
 
-struct Query;
+struct Basics;
 
 #[Object]
-impl Query {
+impl Basics {
     async fn hello(&self, #[graphql(default)] name: String) -> String {
         format!("hello {name}")
     }
@@ -51,6 +53,27 @@ impl Query {
         calm
     }
 }
+
+struct Slow;
+
+#[Object]
+impl Slow {
+    async fn never(&self) -> bool {
+        std::future::pending().await
+    }
+
+    async fn many(&self, #[graphql(default = 10)] first: i32) -> Vec<Line> {
+        (0..first).map(|number| Line { number }).collect()
+    }
+}
+
+#[derive(SimpleObject)]
+struct Line {
+    number: i32,
+}
+
+#[derive(MergedObject)]
+struct Query(Basics, crate::timed::Timed<Slow, 400>);
 
 struct Mutation;
 
@@ -89,6 +112,10 @@ impl Updates {
 
 type Tiny = Schema<Query, Mutation, Updates>;
 
+fn tiny() -> Tiny {
+    Schema::new(Query(Basics, crate::timed::Timed::new(Slow)), Mutation, Updates)
+}
+
 /// A transport with its clock and its way to stop.
 struct Bench {
     transport: Transport<Tiny>,
@@ -102,14 +129,19 @@ impl Bench {
         ));
         let injected: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let transport = Transport {
-            engine: Engine::new(Schema::new(Query, Mutation, Updates), Limits::default()),
-            tokens: Tokens::from_keys(&[SigningKey::generate().unwrap()]).unwrap(),
+            engine: Engine::new(tiny(), Limits::default()),
             ids: Ids::seeded(Arc::clone(&injected), 1),
-            clock: injected,
+            gate: Gate {
+                tokens: Tokens::from_keys(vec![SigningKey::generate(injected.now()).unwrap()]).unwrap(),
+                standing: Standing::default(),
+                clock: injected,
+                renewal: None,
+            },
             timing: Timing {
                 goodbye: Duration::from_millis(500),
                 ..Timing::default()
             },
+            edge: Edge::new(&Protection::default(), &[], None),
             stop: CancellationToken::new(),
             sockets: TaskTracker::new(),
         };
@@ -121,11 +153,13 @@ impl Bench {
     }
 
     fn token(&self) -> String {
-        let (token, _) = self
-            .transport
-            .tokens
-            .issue(Self::user(), &[Role::Customer], self.clock.now())
-            .unwrap();
+        let grant = Grant {
+            user_id: Self::user(),
+            roles: &[Role::Customer],
+            session: "ses_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            version: 1,
+        };
+        let (token, _) = self.transport.gate.tokens.issue(grant, self.clock.now()).unwrap();
         token
     }
 
@@ -135,6 +169,6 @@ impl Bench {
     }
 
     fn router(self) -> Router {
-        around(endpoint(self.transport), Vec::new())
+        around(endpoint(self.transport), Vec::new(), false)
     }
 }

@@ -8,8 +8,10 @@ use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
+use crate::documents::Cost;
 use crate::http::panic_message;
 use crate::metrics::Subscriber;
 use crate::reply::{self, Outcome};
@@ -22,6 +24,9 @@ pub(super) struct Running {
     trace: Box<str>,
     responses: BoxStream<'static, Response>,
     outcome: Outcome,
+    cost: Option<Cost>,
+    /// Among the requests under way; a subscription has none.
+    place: Option<OwnedSemaphorePermit>,
     _counted: Option<Subscriber>,
 }
 
@@ -38,8 +43,15 @@ impl Running {
             trace: trace.into(),
             responses,
             outcome: Outcome::Answered,
+            cost: None,
+            place: None,
             _counted: (kind == Some(OperationType::Subscription)).then(Subscriber::new),
         }
+    }
+
+    /// A query or a mutation, which holds a place while it is executed and is told what it cost.
+    pub(super) fn holds(&mut self, place: OwnedSemaphorePermit, cost: Option<Cost>) {
+        (self.place, self.cost) = (Some(place), cost);
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<(Response, Outcome)>> {
@@ -55,6 +67,9 @@ impl Running {
                 Response::from_errors(vec![reply::internal(&self.trace)])
             }
         };
+        if let Some(cost) = self.cost {
+            response.extensions.insert("cost".to_owned(), cost.told());
+        }
         let outcome = transport::settle(&mut response);
         if outcome != Outcome::Answered {
             self.outcome = outcome;

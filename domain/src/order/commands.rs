@@ -24,7 +24,7 @@ pub enum OrderCommand {
         /// Where it goes.
         shipping_address: Personal<Address>,
         /// How it is paid. `None`: nothing is to be paid here, as for history that is imported.
-        payment: Option<PaymentMethodToken>,
+        payment: Option<Personal<PaymentMethodToken>>,
     },
     /// Everything is reserved. Refused when something is to be paid: then [`Self::MarkReserved`] says so.
     Confirm,

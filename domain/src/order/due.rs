@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{OrderError, OrderEvent, OrderStatus, Placed, RejectionCause};
 use crate::money::Money;
 use crate::payment::{PaymentMethodToken, PaymentReference, PaymentState, PaymentStatus};
+use crate::personal::Personal;
 use crate::text::Reason;
 
 /// When the money is taken.
@@ -25,8 +26,8 @@ pub enum PaymentDue {
     Authorise {
         /// How much: the order's total.
         amount: Money,
-        /// By which means.
-        method: PaymentMethodToken,
+        /// By which means; sealed if the customer was erased.
+        method: Personal<PaymentMethodToken>,
     },
     /// Take what is held.
     Capture {

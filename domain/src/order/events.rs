@@ -53,7 +53,7 @@ pub enum OrderEvent {
         shipping_address: Personal<Address>,
         /// How it is paid, if anything is to be paid here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        payment: Option<PaymentMethodToken>,
+        payment: Option<Personal<PaymentMethodToken>>,
     },
     /// Everything is reserved; the payment is next.
     Reserved {},

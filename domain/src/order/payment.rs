@@ -11,12 +11,13 @@ use crate::payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
     PaymentStatus,
 };
+use crate::personal::Personal;
 use crate::text::Reason;
 
 /// What an order knows of its payment. Invariants: `captured <= authorised <= total`, `refunded <= captured`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
-    pub(super) method: PaymentMethodToken,
+    pub(super) method: Personal<PaymentMethodToken>,
     /// Everything is reserved: the payment may have been begun.
     pub(super) reserved: bool,
     pub(super) reference: Option<PaymentReference>,
@@ -34,7 +35,7 @@ pub struct Payment {
 }
 
 impl Payment {
-    pub(super) const fn new(method: PaymentMethodToken, total: Money) -> Self {
+    pub(super) const fn new(method: Personal<PaymentMethodToken>, total: Money) -> Self {
         let zero = Money::zero(total.currency());
         Self {
             method,
@@ -51,9 +52,9 @@ impl Payment {
         }
     }
 
-    /// By which means the customer pays.
+    /// By which means the customer pays; sealed if the customer was erased.
     #[must_use]
-    pub const fn method(&self) -> &PaymentMethodToken {
+    pub const fn method(&self) -> &Personal<PaymentMethodToken> {
         &self.method
     }
 

@@ -47,21 +47,32 @@ impl Entity for User {
             } => with_phone(vec![email, name], phone),
             UserEvent::ProfileChanged { name, phone } => with_phone(vec![name], phone),
             UserEvent::EmailChanged { email, previous } => vec![email, previous],
+            UserEvent::PaymentMethodSaved { token, label, .. } => vec![token, label],
             UserEvent::Erased { email } => vec![email],
-            UserEvent::ChannelsChosen { .. }
+            UserEvent::EmailVerified {}
+            | UserEvent::ChannelsChosen { .. }
             | UserEvent::PasswordChanged { .. }
             | UserEvent::RoleGranted { .. }
             | UserEvent::RoleRevoked { .. }
             | UserEvent::Deactivated { .. }
-            | UserEvent::Reactivated {} => Vec::new(),
+            | UserEvent::Reactivated {}
+            | UserEvent::PaymentMethodRemoved { .. } => Vec::new(),
         }
     }
 
     fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
         match &mut self.account {
             Some(Account {
-                email, name, phone, ..
-            }) => with_phone(vec![email, name], phone),
+                email,
+                name,
+                phone,
+                payment_methods,
+                ..
+            }) => {
+                let mut values = with_phone(vec![email, name], phone);
+                values.extend(payment_methods.personal());
+                values
+            }
             None => Vec::new(),
         }
     }

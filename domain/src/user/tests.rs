@@ -1,5 +1,7 @@
 use cqrs_es::test::TestFramework;
 
+mod payment_methods;
+
 use super::*;
 use crate::claims::{ClaimChange, ClaimKind};
 use crate::entity::Entity;
@@ -285,12 +287,14 @@ fn the_email_is_claimed_case_folded() {
 #[test]
 fn nothing_personal_prints() {
     let printed = format!(
-        "{:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?}",
         register(),
         registered(),
-        User::claim_changes(&registered())
+        User::claim_changes(&registered()),
+        payment_methods::save(1, "pm_1", "Blue card"),
+        payment_methods::saved(1, "pm_1", "Blue card"),
     );
-    for personal in ["xample", "A Customer", "h1"] {
+    for personal in ["xample", "A Customer", "h1", "pm_1", "Blue"] {
         assert!(!printed.contains(personal), "{printed}");
     }
 }
@@ -335,6 +339,9 @@ fn events_and_snapshots_round_trip() {
         UserEvent::RoleRevoked { role: Role::Staff },
         deactivated(),
         UserEvent::Reactivated {},
+        payment_methods::saved(1, "pm_1", "Blue card"),
+        payment_methods::removed(1),
+        payment_methods::saved(2, "pm_2", "Red card"),
         erased(),
     ];
     assert_events_round_trip(
@@ -349,6 +356,8 @@ fn events_and_snapshots_round_trip() {
             "RoleRevoked",
             "Deactivated",
             "Reactivated",
+            "PaymentMethodSaved",
+            "PaymentMethodRemoved",
             "Erased",
         ],
     );

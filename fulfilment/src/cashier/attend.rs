@@ -43,6 +43,8 @@ enum Errand {
         amount: Money,
         method: PaymentMethodToken,
     },
+    /// Nothing: whoever ordered was erased, and with them what they meant to pay by.
+    GiveUp,
     Capture {
         reference: PaymentReference,
         amount: Money,
@@ -70,6 +72,17 @@ pub(super) enum Done {
 }
 
 impl Errand {
+    /// Of the payment it is about, if that has one.
+    const fn reference(&self) -> Option<&PaymentReference> {
+        match self {
+            Self::Ask(reference)
+            | Self::Capture { reference, .. }
+            | Self::Void { reference }
+            | Self::Refund { reference, .. } => Some(reference),
+            Self::Authorise { .. } | Self::GiveUp | Self::Nothing | Self::Beyond(_) => None,
+        }
+    }
+
     fn of(order: &Order, due: &Due, capture: kontor_domain::CaptureAt) -> Option<Self> {
         let payment = order.payment()?;
         let known = || payment.reference().or(due.reference.as_ref()).cloned();
@@ -79,7 +92,10 @@ impl Errand {
             Some(PaymentDue::Authorise { amount, method }) => match known() {
                 Some(reference) => Self::Ask(reference),
                 None if asked_too_long_ago => Self::Beyond(FORGOTTEN),
-                None => Self::Authorise { amount, method },
+                None => match method.into_inner() {
+                    Some(method) => Self::Authorise { amount, method },
+                    None => Self::GiveUp,
+                },
             },
             Some(PaymentDue::Capture { reference, amount }) => Self::Capture { reference, amount },
             Some(PaymentDue::Void {
@@ -90,9 +106,12 @@ impl Errand {
                 (Some(reference), _) => Self::Ask(reference),
                 (None, None) => Self::Nothing,
                 (None, Some(_)) if asked_too_long_ago => Self::Beyond(FORGOTTEN),
-                (None, Some(_)) => Self::Authorise {
-                    amount: order.total()?,
-                    method: payment.method().clone(),
+                (None, Some(_)) => match payment.method().reveal().cloned() {
+                    Some(method) => Self::Authorise {
+                        amount: order.total()?,
+                        method,
+                    },
+                    None => Self::Beyond(ERASED),
                 },
             },
             Some(PaymentDue::Refund {
@@ -108,6 +127,12 @@ impl Errand {
         })
     }
 }
+
+/// Why an order that was not paid yet ends with its customer.
+const GIVEN_UP: &str = "the customer was erased";
+
+const ERASED: &str = "asked to hold the money, the gateway did not answer, and the customer was erased before it could be asked again: look \
+                      for the order's payment on its pages and settle it by hand";
 
 const FORGOTTEN: &str = "asked to hold the money, the gateway did not answer, and by now it may have forgotten that it was asked: \
                          look for the order's payment on its pages and settle it by hand";
@@ -205,12 +230,22 @@ async fn ask_and_tell(desk: &PaymentDesk, task: &Task) -> Result<Done, DeskError
             note.error = Some((*why).to_owned());
             return Ok(Done::Noted(note));
         }
+        Errand::GiveUp => {
+            let reason = GIVEN_UP
+                .parse()
+                .map_err(|_| ReadError::Undecodable(GIVEN_UP.to_owned()))?;
+            let told = desk.tell(order_id, OrderCommand::GiveUp { reason }, context(desk, task));
+            (told.await?, None)
+        }
         Errand::Nothing => {
             let told = desk.tell(order_id, OrderCommand::NothingToVoid, context(desk, task));
             (told.await?, None)
         }
         errand => {
-            let payment = ask(desk, order_id, task.due.refunds, errand).await?;
+            let payment = match ask(desk, order_id, task.due.refunds, errand).await {
+                Err(refusal @ GatewayError::Refused { .. }) => return look_again(desk, task, refusal).await,
+                answer => answer?,
+            };
             crash::point("cashier.answered");
             let reference = payment.reference.clone();
             let told = desk.observe(order_id, payment, context(desk, task)).await?;
@@ -219,6 +254,22 @@ async fn ask_and_tell(desk: &PaymentDesk, task: &Task) -> Result<Done, DeskError
     };
     crash::point("cashier.told");
     moved(desk, task, &outcome, reference).await
+}
+
+/// A gateway refuses what the payment is not in a state for: then something has happened to it that the order has not heard of,
+/// and once it has, it may wait for nothing any more.
+async fn look_again(desk: &PaymentDesk, task: &Task, refusal: GatewayError) -> Result<Done, DeskError> {
+    let Some(reference) = task.errand.reference() else {
+        return Err(refusal.into());
+    };
+    let payment = desk.ask_about(reference).await?;
+    let told = desk
+        .observe(task.due.order_id, payment, context(desk, task))
+        .await?;
+    match moved(desk, task, &told, None).await? {
+        Done::Noted(_) => Err(refusal.into()),
+        moved @ Done::Moved(_) => Ok(moved),
+    }
 }
 
 async fn moved(
@@ -292,7 +343,9 @@ async fn ask(
             };
             gateway.refund(&request).await
         }
-        Errand::Nothing | Errand::Beyond(_) => Err(GatewayError::Busy("nothing to ask".to_owned())),
+        Errand::GiveUp | Errand::Nothing | Errand::Beyond(_) => {
+            Err(GatewayError::Busy("nothing to ask".to_owned()))
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Composer {
         let position = due.position.unsigned_abs();
         match (self.channel, &person.phone) {
             (Channel::Email, _) => Ok(Composed::Mail(Box::new(Mail {
-                position,
+                name: format!("{position:012}"),
                 message: self.mail(due, person, facts)?,
             }))),
             (Channel::Sms, Some(phone)) => Ok(Composed::Sms(Sms {

@@ -66,6 +66,10 @@ pub struct NotificationsConfig {
     pub mail: MailBy,
     /// Whom they come from: `Name <address>`. The name is also what the shop calls itself.
     pub mail_from: String,
+    /// The shop's page where a forgotten password is set, with `{token}` in its address. Without one the mail has the bare token.
+    pub reset_url: Option<String>,
+    /// The shop's page where an e-mail address is verified, likewise.
+    pub verify_url: Option<String>,
     /// Who carries SMS.
     pub sms: SmsBy,
     /// The folder for what nobody carries.
@@ -95,6 +99,8 @@ impl NotificationsConfig {
         Self {
             mail: MailBy::Outbox,
             mail_from: Self::MAIL_FROM.to_owned(),
+            reset_url: None,
+            verify_url: None,
             sms: SmsBy::Outbox,
             outbox,
             attempts: 8,
@@ -128,6 +134,8 @@ impl NotificationsConfig {
             outbox: self.outbox.clone(),
             templates: Templates::new()?,
             from,
+            reset_url: page(self.reset_url.as_ref(), "KONTOR_RESET_URL")?,
+            verify_url: page(self.verify_url.as_ref(), "KONTOR_VERIFY_URL")?,
             attempts: self.attempts.max(1),
             time_limit: self.time_limit,
             first_pause: self.first_pause,
@@ -153,6 +161,9 @@ pub enum ConfigError {
     /// Not an SMS provider.
     #[error("KONTOR_SMS_URL is not an SMS provider's; write it as https://account:token@host")]
     SmsUrl,
+    /// Not a page that takes a token.
+    #[error("{0} is not a page that takes a token; write it as https://shop.example/page?token={{token}}")]
+    Page(&'static str),
     /// The machine gives no HTTP client.
     #[error("no HTTP client can be had: {0}")]
     Http(#[from] reqwest::Error),
@@ -177,6 +188,8 @@ pub struct Post {
     pub(super) outbox: PathBuf,
     pub(super) templates: Templates,
     pub(super) from: Mailbox,
+    pub(super) reset_url: Option<String>,
+    pub(super) verify_url: Option<String>,
     pub(super) attempts: u32,
     pub(super) time_limit: Duration,
     pub(super) first_pause: Duration,
@@ -197,6 +210,16 @@ impl Post {
         self.first_pause
             .saturating_mul(1 << doublings)
             .min(self.longest_pause)
+    }
+}
+
+fn page(url: Option<&String>, variable: &'static str) -> Result<Option<String>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let is_page = Url::parse(url).is_ok_and(|it| ["https", "http"].contains(&it.scheme()));
+    if is_page && url.contains("{token}") {
+        Ok(Some(url.clone()))
+    } else {
+        Err(ConfigError::Page(variable))
     }
 }
 

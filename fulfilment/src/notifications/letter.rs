@@ -61,6 +61,21 @@ pub struct MailText {
     pub html: String,
 }
 
+impl MailText {
+    /// The subject is the first line of the text.
+    fn of(stem: &'static str, written: &str, html: String) -> Result<Self, LetterError> {
+        let (subject, text) = written
+            .strip_prefix("Subject: ")
+            .and_then(|rest| rest.split_once("\n\n"))
+            .ok_or(LetterError::NoSubject(stem))?;
+        Ok(Self {
+            subject: subject.trim().to_owned(),
+            text: text.to_owned(),
+            html,
+        })
+    }
+}
+
 macro_rules! templates {
     ($($name:literal),* $(,)?) => {
         /// Name and text of every template, compiled in.
@@ -72,6 +87,10 @@ templates!(
     "email/layout.html",
     "email/items.html",
     "email/items.txt",
+    "email/reset_password.txt",
+    "email/reset_password.html",
+    "email/verify_email.txt",
+    "email/verify_email.html",
     "email/registered.txt",
     "email/registered.html",
     "sms/registered.txt",
@@ -133,15 +152,22 @@ impl Templates {
     pub fn mail(&self, facts: &Facts<'_>) -> Result<MailText, LetterError> {
         let stem = facts.occasion.name();
         let written = self.render("email", "txt", facts)?;
-        let (subject, text) = written
-            .strip_prefix("Subject: ")
-            .and_then(|rest| rest.split_once("\n\n"))
-            .ok_or(LetterError::NoSubject(stem))?;
-        Ok(MailText {
-            subject: subject.trim().to_owned(),
-            text: text.to_owned(),
-            html: self.render("email", "html", facts)?,
-        })
+        MailText::of(stem, &written, self.render("email", "html", facts)?)
+    }
+
+    /// A mail about an account, of its own words.
+    pub(super) fn written(
+        &self,
+        stem: &'static str,
+        words: &minijinja::Value,
+    ) -> Result<MailText, LetterError> {
+        let render = |form| -> Result<String, LetterError> {
+            Ok(self
+                .0
+                .get_template(&format!("email/{stem}.{form}"))?
+                .render(words)?)
+        };
+        MailText::of(stem, &render("txt")?, render("html")?)
     }
 
     /// The text of an SMS.

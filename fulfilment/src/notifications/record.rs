@@ -180,6 +180,8 @@ pub(super) async fn settle(
         columns.push(due, verdict);
     }
     let mut tx = planned_anew(pool).await?;
+    // Waiting is said by what it is not, so that the rows are looked up by their key. While a backlog grows faster than it is
+    // analysed, Postgres takes the index of what waits for nearly empty, and reads all of it for each row.
     let done = sqlx::query!(
         "UPDATE notifications AS n
          SET state = v.state, attempts = n.attempts + v.tries, last_error = v.error,
@@ -188,7 +190,8 @@ pub(super) async fn settle(
              sent_at = CASE v.state WHEN 'SENT' THEN clock_timestamp() END
          FROM unnest($2::bigint[], $3::int[], $4::text[], $5::int[], $6::float8[], $7::text[])
               AS v (position, attempts, state, tries, pause, error)
-         WHERE n.position = v.position AND n.channel = $1 AND n.state = 'WAITING' AND n.attempts = v.attempts
+         WHERE n.position = v.position AND n.channel = $1 AND n.state NOT IN ('SENT', 'SKIPPED', 'DEAD')
+           AND n.attempts = v.attempts
            AND EXISTS (SELECT FROM leases WHERE consumer = $8 AND owner = $9 AND epoch = $10)",
         channel.as_str(),
         &columns.positions,

@@ -8,8 +8,8 @@ mod outbox;
 mod smtp;
 
 pub(super) use http::HttpSms;
-pub(crate) use outbox::outbox_files;
-pub(super) use outbox::{MailOutbox, SmsOutbox};
+pub(super) use outbox::{MailOutbox, SmsOutbox, account_mail_stem};
+pub(crate) use outbox::{account_files, outbox_files};
 pub(super) use smtp::{Encryption, Smtp};
 
 /// Why a provider did not take a message. Says codes and our own words: what a provider says may name people, and this is
@@ -26,8 +26,8 @@ pub enum DeliveryError {
 
 /// A mail, ready to go.
 pub struct Mail {
-    /// Of the event it tells of.
-    pub position: u64,
+    /// Names it among the files of an outbox.
+    pub name: String,
     /// With all its headers.
     pub message: lettre::Message,
 }

@@ -10,7 +10,7 @@ use super::desk::{Gateway, PaymentDesk, PaymentTerms};
 use super::resilient::{Resilience, ResilienceError, Resilient};
 use super::simulator::{Simulator, SimulatorSettings};
 use super::stripe::{Stripe, StripeError, StripeSettings};
-use super::webhook::WebhookSecret;
+use super::webhook::{WebhookSecret, WebhookVerifier};
 
 /// Who holds and moves the money.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Payments {
     pub simulator: Option<Simulator>,
     /// How many orders may be attended to at the same time.
     pub places: usize,
+    /// Tells the gateway's webhooks from anybody's.
+    pub webhooks: WebhookVerifier,
 }
 
 impl PaymentsConfig {
@@ -95,6 +97,7 @@ impl PaymentsConfig {
             desk: PaymentDesk::new(store, gateway, clock, self.terms),
             simulator,
             places: self.resilience.places,
+            webhooks: WebhookVerifier::new(self.webhook_secrets.clone()),
         })
     }
 }

@@ -97,6 +97,12 @@ impl PaymentDesk {
         self.gateway.state()
     }
 
+    /// Calls to the gateway that are under way, in this process.
+    #[must_use]
+    pub fn calls_under_way(&self) -> usize {
+        self.gateway.under_way()
+    }
+
     /// Tells an order how its payment is, by whomever it was heard. A repeat changes nothing.
     ///
     /// # Errors

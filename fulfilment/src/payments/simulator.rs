@@ -120,10 +120,14 @@ impl Simulator {
         reference: &PaymentReference,
         approve: bool,
     ) -> Result<PaymentState, GatewayError> {
+        Ok(self.complete(reference, approve).await?.state)
+    }
+
+    async fn complete(&self, reference: &PaymentReference, approve: bool) -> Result<Payment, GatewayError> {
         self.reached().await?;
         let payment = self.inner.books.complete_action(reference, approve).await?;
         self.inner.changed.notify_one();
-        Ok(payment.state)
+        Ok(payment)
     }
 
     /// Waits out the latency.

@@ -8,7 +8,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::{hmac, rand};
 use chrono::{DateTime, Utc};
 use kontor_domain::PaymentReference;
 use serde::Deserialize;
@@ -48,6 +49,21 @@ pub enum WebhookError {
     BadBody(String),
 }
 
+impl WebhookError {
+    /// Its name in figures and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::TooOld { .. } => "too_old",
+            Self::FromTheFuture { .. } => "from_the_future",
+            Self::Wrong => "wrong",
+            Self::BadBody(_) => "bad_body",
+        }
+    }
+}
+
 /// What a webhook is signed with, such as `whsec_…`. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(String);
@@ -57,6 +73,22 @@ impl WebhookSecret {
     #[must_use]
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
+    }
+
+    /// One that nobody can guess.
+    ///
+    /// # Errors
+    /// When the machine gives no random bytes.
+    pub fn random() -> Result<Self, Unspecified> {
+        let mut bytes = [0; 32];
+        rand::fill(&mut bytes)?;
+        Ok(Self(in_hex("whsec_", &bytes)))
+    }
+
+    /// Whether it is empty: then anybody can sign with it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn key(&self) -> hmac::Key {
@@ -144,13 +176,28 @@ pub struct WebhookVerifier {
 }
 
 impl WebhookVerifier {
-    /// Believes what is signed with any of `secrets`: more than one while they are being changed, none for nobody.
+    /// Believes what is signed with any of `secrets`: more than one while they are being changed, none for nobody. An empty
+    /// one, with which anybody can sign, counts for none.
     #[must_use]
-    pub fn new(secrets: Vec<WebhookSecret>) -> Self {
+    pub fn new(mut secrets: Vec<WebhookSecret>) -> Self {
+        secrets.retain(|secret| !secret.is_empty());
         Self {
             secrets,
             tolerance: TOLERANCE,
         }
+    }
+
+    /// Whether it believes nobody.
+    #[must_use]
+    pub fn believes_nobody(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
+    /// The same, and what is signed with one more secret.
+    #[must_use]
+    pub fn and(mut self, secret: WebhookSecret) -> Self {
+        self.secrets.extend((!secret.is_empty()).then_some(secret));
+        self
     }
 
     /// With another tolerance than [`TOLERANCE`], either way.
@@ -201,12 +248,16 @@ impl WebhookVerifier {
 pub fn sign(secret: &WebhookSecret, now: DateTime<Utc>, body: &[u8]) -> String {
     let time = now.timestamp().to_string();
     let code = hmac::sign(&secret.key(), &signed_bytes(&time, body));
-    let mut header = format!("t={time},v1=");
-    for byte in code.as_ref() {
+    in_hex(&format!("t={time},v1="), code.as_ref())
+}
+
+fn in_hex(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = prefix.to_owned();
+    for byte in bytes {
         // Writing to a string cannot fail.
-        let _ = write!(header, "{byte:02x}");
+        let _ = write!(text, "{byte:02x}");
     }
-    header
+    text
 }
 
 fn signed_bytes(time: &str, body: &[u8]) -> Vec<u8> {

@@ -31,7 +31,7 @@ pub async fn grant_role(runtime: &Runtime, email: &str, role: &str) -> Result<Ex
     say(if granted.events.is_empty() {
         format!("{id} has the role {} already", role.as_str())
     } else {
-        format!("{id} has the role {} from the next log-in on", role.as_str())
+        format!("{id} has the role {} within seconds", role.as_str())
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Asking over HTTP.
 
+use std::collections::HashMap;
 use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Answer {
     pub status: u16,
     /// GraphQL's.
     pub body: Value,
+    /// HTTP's, by lower-case names.
+    pub headers: HashMap<String, String>,
 }
 
 impl Answer {
@@ -96,6 +99,12 @@ impl Client {
         }
     }
 
+    /// Somebody who asks whatever listens there.
+    #[must_use]
+    pub fn to(address: SocketAddr) -> Self {
+        Self::new(reqwest::Client::new(), address)
+    }
+
     /// The same, logged in.
     #[must_use]
     pub fn with_token(mut self, user: UserId, token: &str) -> Self {
@@ -134,6 +143,12 @@ impl Client {
         self.token.as_deref()
     }
 
+    /// The access token, if there is one.
+    #[must_use]
+    pub fn bearer(&self) -> Option<String> {
+        self.token().map(str::to_owned)
+    }
+
     /// A `POST /graphql` about to be sent.
     pub(super) fn request(&self, query: &str, variables: &Value, accept: &str) -> reqwest::RequestBuilder {
         let mut request = self
@@ -152,13 +167,38 @@ impl Client {
 
     /// Asks.
     pub async fn ask(&self, query: &str, variables: Value) -> Answer {
-        let request = self.request(query, &variables, "application/graphql-response+json");
+        self.ask_as("application/graphql-response+json", query, variables)
+            .await
+    }
+
+    /// Asks for an answer of this type.
+    pub async fn ask_as(&self, accept: &str, query: &str, variables: Value) -> Answer {
+        let request = self.request(query, &variables, accept);
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
+        let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let headers = response.headers().iter();
         Answer {
             status,
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
             body: response.json().await.unwrap(),
         }
+    }
+
+    /// Asks, and looks at the headers of the answer too.
+    pub async fn ask_all(&self, query: &str, variables: Value) -> (Answer, reqwest::header::HeaderMap) {
+        let request = self.request(query, &variables, "application/graphql-response+json");
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.json().await.unwrap();
+        let answer = Answer {
+            status,
+            body,
+            headers: HashMap::new(),
+        };
+        (answer, headers)
     }
 
     /// Asks, and is answered.
@@ -270,7 +310,8 @@ impl Mutation<'_> {
             telling,
         } = self;
         let pascal = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
-        let id = if name.ends_with("Order") || name == "returnItems" {
+        let of_orders = ["returnItems", "settleOrderByHand", "confirmPayment"];
+        let id = if name.ends_with("Order") || of_orders.contains(&name) {
             "orderId"
         } else if name.contains("Product") || name.contains("Stock") {
             "productId"

@@ -157,6 +157,25 @@ impl Client {
         socket
     }
 
+    /// Whatever a subscription brings first, or the refusal.
+    pub async fn first_event(&self, document: &str) -> Value {
+        let request = self.request(document, &json!({}), "text/event-stream");
+        let mut response = request.send().await.unwrap();
+        if response.headers()["content-type"] != "text/event-stream" {
+            return response.json().await.unwrap();
+        }
+        let mut text = String::new();
+        while let Some(chunk) = response.chunk().await.unwrap() {
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+            if let Some((event, _)) = text.split_once("\n\n")
+                && let Some(data) = event.strip_prefix("event: next\ndata: ")
+            {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+        Value::Null
+    }
+
     async fn events(&self, document: &str) -> Source {
         let request = self.request(document, &json!({}), "text/event-stream");
         let response = request.send().await.unwrap();

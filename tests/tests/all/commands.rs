@@ -64,6 +64,37 @@ async fn status_says_how_far_everybody_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payment_options_are_for_every_command_and_wrong_ones_are_refused() {
+    let shop = Shop::quiet().await;
+    let stripe = [
+        ("KONTOR_STRIPE_KEY", "sk_test_x"),
+        ("KONTOR_STRIPE_URL", "http://127.0.0.1:9"),
+    ];
+    let asked = kontor(HELPER, &shop, &["status"], &stripe).await;
+    assert_eq!((asked.code, &*asked.complained), (Some(0), ""));
+    let said = complaint(&shop, "status", &stripe[1..]).await;
+    assert!(said.contains("no key"), "{said}");
+    let said = complaint(
+        &shop,
+        "status",
+        &[stripe[0], ("KONTOR_STRIPE_URL", "ftp://127.0.0.1")],
+    )
+    .await;
+    assert!(said.contains("no http or https URL"), "{said}");
+    for variable in [
+        ("KONTOR_WEBHOOK_SECRETS", "whsec_secret,"),
+        ("KONTOR_STRIPE_KEY", ""),
+        ("KONTOR_PAY_WITHIN", "-1"),
+        ("KONTOR_CAPTURE_AT", "noon"),
+    ] {
+        let typed = kontor(HELPER, &shop, &["status"], &[variable]).await;
+        assert_eq!(typed.code, Some(2), "{variable:?}");
+        assert!(!typed.complained.contains("whsec_secret"), "{}", typed.complained);
+    }
+    shop.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_prints_the_log_and_follows_it_and_names_nobody_unasked() {
     let shop = sold().await;
     let head = kontor_eventstore::read::head(&shop.pool).await.unwrap();
@@ -140,10 +171,7 @@ async fn the_first_administrator_is_made_by_the_operator() {
     let customer = shop.customer().await;
     let email = format!("{customer}@example.com").to_uppercase();
     let granted = answer(&shop, &format!("grant-role {email} admin")).await;
-    assert_eq!(
-        granted,
-        format!("{customer} has the role ADMIN from the next log-in on\n")
-    );
+    assert_eq!(granted, format!("{customer} has the role ADMIN within seconds\n"));
     let again = answer(&shop, &format!("grant-role {email} admin")).await;
     assert_eq!(again, format!("{customer} has the role ADMIN already\n"));
     let nobody = complaint(&shop, "grant-role nobody@example.com admin", &[]).await;

@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use kontor::servers::{ServerOptions, Servers};
 use kontor_domain::{Order, OrderCommand, OrderId, UserId};
 use kontor_eventstore::{ExecuteError, IdempotencyKey};
+use kontor_fulfilment::payments::{PaymentTerms, PaymentsConfig};
 use kontor_tests::children::Helper;
 use kontor_tests::examples::reason;
 use kontor_tests::{Item, Opening, Shop, eventually};
@@ -41,6 +43,14 @@ points! {
     the_process_dies_between_reserving_and_deciding: "process.reserved",
     the_process_dies_behind_its_decision: "process.decided",
     the_process_dies_behind_what_it_told_the_products: "process.told",
+    the_cashier_dies_with_a_plan: "cashier.planned",
+    the_cashier_dies_between_its_claim_and_the_gateway: "cashier.claimed",
+    the_cashier_dies_between_the_gateway_and_the_order: "cashier.answered",
+    the_cashier_dies_behind_what_it_told_the_order: "cashier.told",
+    the_cashier_dies_before_it_writes_down_what_came_of_it: "cashier.settle",
+    the_cashier_dies_behind_what_it_wrote_down: "cashier.settled",
+    the_cashier_dies_before_it_rejects_what_is_not_paid: "cashier.expire",
+    the_cashier_dies_behind_rejecting_what_is_not_paid: "cashier.expired",
     a_sender_dies_before_it_sends: "notifications.taken",
     a_sender_dies_between_sending_and_writing_it_down: "notifications.delivered",
     a_sender_dies_behind_what_it_wrote_down: "notifications.settled",
@@ -60,10 +70,31 @@ fn every_crash_point_of_the_code_is_tested() {
             );
         }
     }
-    assert_eq!(found, POINTS.iter().map(|point| (*point).to_owned()).collect());
+    let tested = POINTS.iter().chain(crate::payments::POINTS);
+    assert_eq!(found, tested.map(|point| (*point).to_owned()).collect());
 }
 
-/// A worker dies at a point while orders are placed, cancelled and shipped; another one takes over.
+/// By what the orders are paid, in turn.
+const TOKENS: [Option<&str>; 4] = [
+    None,
+    Some("tok_approved"),
+    Some("tok_needs_action"),
+    Some("tok_fails_1"),
+];
+/// A customer has so long to pay.
+const PAY_WITHIN: Duration = Duration::from_millis(800);
+
+fn payments() -> PaymentsConfig {
+    PaymentsConfig {
+        terms: PaymentTerms {
+            pay_within: PAY_WITHIN,
+            ..PaymentTerms::default()
+        },
+        ..PaymentsConfig::default()
+    }
+}
+
+/// A worker dies at a point while orders are placed, paid, cancelled and shipped; another one takes over.
 async fn dies_and_is_replaced(point: &str) {
     let shop = Shop::quiet().await;
     let lamp = shop.product("LAMP").stock(6).await;
@@ -71,7 +102,14 @@ async fn dies_and_is_replaced(point: &str) {
     let customer = shop.customer().await;
     let confirmed = confirmed_orders(&shop, customer, &bell).await;
 
-    let mut doomed = Helper::worker(HELPER, &shop, Some(point)).await;
+    let pay_within = PAY_WITHIN.as_millis().to_string();
+    let mut doomed = Helper::worker_with(
+        HELPER,
+        &shop,
+        Some(point),
+        &[("KONTOR_TEST_PAY_WITHIN", &pay_within)],
+    )
+    .await;
     let mut confirmed = confirmed.into_iter();
     let mut placed = Vec::new();
     // Goes on until it is dead, however the events fall into batches.
@@ -81,8 +119,15 @@ async fn dies_and_is_replaced(point: &str) {
         } else {
             &[(&bell, 2)]
         };
-        placed.push(shop.order(customer, items).await);
-        if placed.len() % 4 == 0 {
+        placed.push(match TOKENS[placed.len() % TOKENS.len()] {
+            None => shop.order(customer, items).await,
+            Some(token) => shop.paid_order(customer, items, token).await,
+        });
+        if point.starts_with("cashier.expire") && placed.len() > 60 {
+            // These take their time in any case.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if placed.len() % 5 == 0 {
             // Refused if it is rejected already.
             let cancel = OrderCommand::Cancel { reason: reason("no") };
             let _ = shop.try_send::<Order>(placed[placed.len() - 2], cancel).await;
@@ -102,13 +147,14 @@ async fn dies_and_is_replaced(point: &str) {
         .await
         .unwrap();
 
-    let heir = shop.branch(Opening::default()).await;
-    heir.caught_up().await;
+    let heir = shop.branch(Opening::default().payments(payments())).await;
+    heir.nothing_waits().await;
     heir.books_balance().await;
     heir.views_are_true().await;
     assert_eq!(heir.dead_letters().await, []);
     once_only(&shop).await;
     all_is_told_once(&heir).await;
+    heir.audit().await.assert_faultless();
     heir.close().await;
     shop.finish().await;
 }
@@ -202,6 +248,7 @@ async fn postgres_and_redis_die_and_come_back() {
     let (first, second, third, ()) = tokio::join!(buyer(1), buyer(2), buyer(3), killer);
 
     shop.caught_up().await;
+    shop.redis_caught_up().await;
     let mut rows: Vec<String> = shop.orders().await.into_iter().map(|row| row.id).collect();
     let mut placed: Vec<String> = [first, second, third]
         .concat()

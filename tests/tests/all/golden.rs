@@ -25,8 +25,8 @@ macro_rules! variants {
 }
 
 fn events() -> [(&'static str, Vec<&'static str>); 3] {
-    let user = variants!(UserEvent: Registered, ProfileChanged, EmailChanged, ChannelsChosen, PasswordChanged, RoleGranted,
-                         RoleRevoked, Deactivated, Reactivated, Erased);
+    let user = variants!(UserEvent: Registered, ProfileChanged, EmailChanged, EmailVerified, ChannelsChosen, PasswordChanged, RoleGranted,
+                         RoleRevoked, Deactivated, Reactivated, PaymentMethodSaved, PaymentMethodRemoved, Erased);
     let product = variants!(ProductEvent: Created, DetailsChanged, CategoryChanged, PriceChanged, StockReceived,
                             StockAdjusted, StockReserved, ReservationRefused, ReservationReleased,
                             ReservationCommitted, StockReturned, Discontinued, Relisted);

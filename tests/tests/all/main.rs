@@ -14,6 +14,7 @@
 
 mod api;
 mod architecture;
+mod chaos;
 mod claims;
 mod commands;
 mod consumers;
@@ -39,6 +40,7 @@ mod products;
 mod projecting;
 mod rebuild;
 mod sales;
+mod shelf;
 mod updates;
 mod users;
 mod verify;

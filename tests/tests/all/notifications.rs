@@ -344,7 +344,8 @@ pub(crate) async fn all_is_told_once(shop: &Shop) {
     let rows = all_told(shop).await;
     let worth: Vec<i64> = sqlx::query_scalar(
         "SELECT position FROM events
-         WHERE event_type IN ('Registered', 'Confirmed', 'Rejected', 'Cancelled', 'Shipped', 'Delivered') ORDER BY 1",
+         WHERE event_type IN ('Registered', 'Confirmed', 'Rejected', 'Cancelled', 'Shipped', 'Delivered',
+                              'PaymentActionRequired') ORDER BY 1",
     )
     .fetch_all(&shop.pool)
     .await

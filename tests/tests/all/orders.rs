@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kontor_domain::{
-    Order, OrderCommand, OrderId, OrderStatus, RefusalReason, RefusedItem, RejectionCause, ReturnLine,
-    ReturnedLine, UserId,
+    CaptureAt, DeclineReason, Order, OrderCommand, OrderId, OrderStatus, PaymentState, PaymentStatus,
+    Personal, RefusalReason, RefusedItem, RejectionCause, ReturnLine, ReturnedLine, UserId,
 };
 use kontor_eventstore::ManualClock;
 use kontor_projections::orders::{self, Happening, OrderFilter, OrderRow, Orders, TimelineEntry};
@@ -59,6 +59,10 @@ async fn a_row_tells_the_whole_story_of_an_order() {
         updated_at: noon(),
         version: 1,
         position: 4,
+        payment_status: None,
+        authorised_minor: 0,
+        captured_minor: 0,
+        paid_back_minor: 0,
     };
     assert_eq!(row, expected);
 
@@ -126,6 +130,125 @@ async fn a_row_tells_the_whole_story_of_an_order() {
         (row.total_minor, row.refunded_minor, row.placed_at),
         (30_00, 7_50, noon())
     );
+    shop.finish().await;
+}
+
+fn heard(status: PaymentStatus, authorised: i64, captured: i64, refunded: i64) -> OrderCommand {
+    let payment = PaymentState {
+        reference: "pi_1".parse().unwrap(),
+        status,
+        authorised: gbp(authorised),
+        captured: gbp(captured),
+        refunded: gbp(refunded),
+        next_action: None,
+    };
+    OrderCommand::ObservePayment { payment }
+}
+
+fn settle(why: &str) -> OrderCommand {
+    OrderCommand::SettleByHand {
+        capture: CaptureAt::Shipment,
+        reason: reason(why),
+    }
+}
+
+#[tokio::test]
+async fn a_row_has_the_sums_of_the_payment_by_whomever_they_were_moved() {
+    let shop = Shop::quiet().await;
+    let lamp = shop.product("LAMP").price(10_00).await;
+    let customer = shop.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = OrderId::from_ulid(shop.store.ids().next());
+        let mut placing = shop.placing(customer, &[(&lamp, 3)]);
+        if let OrderCommand::Place { payment, .. } = &mut placing {
+            *payment = Some(Personal::new("pm_1".parse().unwrap()));
+        }
+        shop.send::<Order>(id, placing).await;
+        ids.push(id);
+    }
+    let [paid, declined, let_go] = ids[..] else {
+        unreachable!()
+    };
+    let refund = |amount| OrderCommand::Refund {
+        amount: gbp(amount),
+        reason: reason("scratched"),
+    };
+    let ship = OrderCommand::Ship {
+        tracking_number: "T-1".parse().unwrap(),
+        carrier: None,
+    };
+    let why = || reason("no");
+    for (id, command, status, sums) in [
+        (paid, OrderCommand::MarkReserved, "WAITING", [0, 0, 0, 0]),
+        (
+            paid,
+            heard(PaymentStatus::RequiresAction, 0, 0, 0),
+            "REQUIRES_ACTION",
+            [0, 0, 0, 0],
+        ),
+        (
+            paid,
+            heard(PaymentStatus::Authorised, 30_00, 0, 0),
+            "AUTHORISED",
+            [30_00, 0, 0, 0],
+        ),
+        (paid, ship, "AUTHORISED", [30_00, 0, 0, 0]),
+        (
+            paid,
+            settle("taken at the bank"),
+            "CAPTURED",
+            [30_00, 30_00, 0, 0],
+        ),
+        (paid, refund(4_00), "CAPTURED", [30_00, 30_00, 0, 4_00]),
+        (
+            paid,
+            heard(PaymentStatus::Captured, 30_00, 30_00, 4_00),
+            "CAPTURED",
+            [30_00, 30_00, 4_00, 4_00],
+        ),
+        (paid, refund(6_00), "CAPTURED", [30_00, 30_00, 4_00, 10_00]),
+        (
+            paid,
+            settle("paid back in cash"),
+            "CAPTURED",
+            [30_00, 30_00, 10_00, 10_00],
+        ),
+        (declined, OrderCommand::MarkReserved, "WAITING", [0, 0, 0, 0]),
+        (
+            declined,
+            heard(PaymentStatus::Declined(DeclineReason::CardDeclined), 0, 0, 0),
+            "DECLINED",
+            [0, 0, 0, 0],
+        ),
+        (let_go, OrderCommand::MarkReserved, "WAITING", [0, 0, 0, 0]),
+        (
+            let_go,
+            heard(PaymentStatus::Authorised, 30_00, 0, 0),
+            "AUTHORISED",
+            [30_00, 0, 0, 0],
+        ),
+        (
+            let_go,
+            OrderCommand::Cancel { reason: why() },
+            "AUTHORISED",
+            [30_00, 0, 0, 0],
+        ),
+        (let_go, settle("let go at the bank"), "VOIDED", [30_00, 0, 0, 0]),
+    ] {
+        let told = format!("{command:?}");
+        shop.send::<Order>(id, command).await;
+        project::<Orders>(&shop).await;
+        let row = shop.order_row(id).await;
+        assert_eq!(row.payment_status.as_deref(), Some(status), "{told}");
+        let found = [
+            row.authorised_minor,
+            row.captured_minor,
+            row.paid_back_minor,
+            row.refunded_minor,
+        ];
+        assert_eq!(found, sums, "{told}");
+    }
     shop.finish().await;
 }
 

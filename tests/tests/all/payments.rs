@@ -14,12 +14,20 @@ use kontor_tests::Database;
 use kontor_tests::examples::gbp;
 use sqlx::PgPool;
 
+mod apart;
+mod inbox;
+mod leases;
 mod localstripe;
+mod orders;
+mod outages;
+mod paid;
 mod resilient;
 mod server;
 mod simulator;
 mod statuses;
 mod webhooks;
+
+pub(crate) use inbox::POINTS;
 
 const KEY: &str = "sk_test_kontor";
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kontor_domain::{
-    Email, PersonName, Personal, PersonalData, Phone, Role, TextError, User, UserCommand, UserId,
+    Email, PaymentMethodId, PersonName, Personal, PersonalData, Phone, Role, TextError, User, UserCommand,
+    UserId,
 };
 use kontor_eventstore::ManualClock;
-use kontor_projections::users::{self, UserRow, Users};
+use kontor_projections::users::{self, PaymentMethod, UserRow, Users};
 use kontor_tests::examples::reason;
 use kontor_tests::{Opening, Shop};
+use sqlx::types::Json;
 
 use crate::projecting::project;
 
@@ -39,6 +41,25 @@ where
     value.map(|value| value.as_ref().to_owned())
 }
 
+fn kept(number: u128) -> PaymentMethodId {
+    PaymentMethodId::from_ulid(ulid::Ulid::from_parts(1, number))
+}
+
+fn save(number: u128, token: &str, label: &str) -> UserCommand {
+    UserCommand::SavePaymentMethod {
+        id: kept(number),
+        token: Personal::new(token.parse().unwrap()),
+        label: Personal::new(label.parse().unwrap()),
+    }
+}
+
+fn method(number: u128, label: &str) -> PaymentMethod {
+    PaymentMethod {
+        id: kept(number).to_string(),
+        label: Personal::new(label.parse().unwrap()),
+    }
+}
+
 #[tokio::test]
 async fn a_row_is_what_the_events_say() {
     let clock = Arc::new(ManualClock::at(noon()));
@@ -63,6 +84,8 @@ async fn a_row_is_what_the_events_say() {
         position: 1,
         by_email: true,
         by_sms: false,
+        email_verified: false,
+        payment_methods: Json(Vec::new()),
     };
     assert!(row(&shop, id).await == registered);
 
@@ -86,6 +109,11 @@ async fn a_row_is_what_the_events_say() {
         UserCommand::GrantRole { role: Role::Admin },
         UserCommand::GrantRole { role: Role::Staff },
         UserCommand::RevokeRole { role: Role::Admin },
+        save(1, "pm_1", "Blue card"),
+        save(2, "pm_2", "Red card"),
+        save(3, "pm_1", "My blue card"),
+        UserCommand::RemovePaymentMethod { id: kept(2) },
+        save(4, "pm_4", "Green card"),
         UserCommand::Deactivate {
             reason: reason("left"),
         },
@@ -100,16 +128,18 @@ async fn a_row_is_what_the_events_say() {
         roles: vec!["CUSTOMER".to_owned(), "STAFF".to_owned()],
         active: false,
         updated_at: later,
-        version: 9,
-        position: 9,
+        version: 14,
+        position: 14,
         by_email: false,
         by_sms: true,
+        email_verified: false,
+        payment_methods: Json(vec![method(1, "My blue card"), method(4, "Green card")]),
         ..registered
     };
     assert!(row(&shop, id).await == closed);
     let printed = format!("{closed:?}");
     assert!(
-        !printed.contains("example.com") && !printed.contains("Another"),
+        !printed.contains("example.com") && !printed.contains("Another") && !printed.contains("card"),
         "personal data prints: {printed}"
     );
 
@@ -125,8 +155,8 @@ async fn a_row_is_what_the_events_say() {
             == UserRow {
                 active: true,
                 phone: None,
-                version: 11,
-                position: 11,
+                version: 16,
+                position: 16,
                 ..closed
             }
     );

@@ -3,6 +3,7 @@
 use async_graphql::{ID, InputObject};
 
 use super::address::AddressInput;
+use super::payment::PaymentMethodInput;
 use crate::graphql::scalars::MoneyInput;
 
 /// What `placeOrder` takes.
@@ -19,6 +20,20 @@ pub(crate) struct PlaceOrderInput {
     /// What the shopper was told that the items cost together. If they cost anything else by now, nothing is ordered and
     /// `PriceChanged` says what they cost. If left out, the order is placed at whatever the prices are.
     pub(crate) expected_total: Option<MoneyInput>,
+    /// How it is paid. The money is held once all stock is reserved and taken when the order is shipped (or when it is
+    /// confirmed, as the shop likes it). If left out and the order costs anything, `PaymentRequired`, unless the shop delivers
+    /// on account.
+    pub(crate) payment: Option<PaymentMethodInput>,
+}
+
+/// What `confirmPayment` takes.
+#[derive(Debug, InputObject)]
+pub(crate) struct ConfirmPaymentInput {
+    /// 1 to 200 characters that you make up each time the customer comes back, such as a UUID. Keep it to send the same
+    /// request again when there was no answer.
+    pub(crate) idempotency_key: String,
+    /// The order, `ord_...`.
+    pub(crate) order_id: ID,
 }
 
 /// An item to be ordered.
@@ -75,6 +90,26 @@ edits! {
         reason: String,
         /// Whether the pieces can be sold again and go back into stock.
         restock: bool,
+    }
+    /// What `retryOrder` takes.
+    RetryOrderInput {}
+    /// What `giveUpOrder` takes.
+    GiveUpOrderInput {
+        /// Why: 1 to 500 characters; may have several lines.
+        reason: String,
+    }
+    /// What `settleOrderByHand` takes.
+    SettleOrderByHandInput {
+        /// Why, and how it was done: 1 to 500 characters; may have several lines.
+        reason: String,
+    }
+    /// What `refundOrder` takes.
+    RefundOrderInput {
+        /// How much goes back: not negative, in the order's currency, and with all refunds before it at most what was, or is
+        /// sure to be, taken.
+        amount: MoneyInput,
+        /// Why: 1 to 500 characters; may have several lines.
+        reason: String,
     }
 }
 

@@ -12,6 +12,9 @@ use kontor_projections::view::View;
 
 use super::inputs::{CancelOrderInput, DeliverOrderInput, ReturnItemsInput, ShipOrderInput};
 use super::place::PlaceOrderError;
+use super::settle::{
+    ConfirmPaymentError, GiveUpOrderError, RefundOrderError, RetryOrderError, SettleOrderByHandError,
+};
 use super::{Order, OrderAction};
 use crate::graphql::access::{Permission, logged_in, require};
 use crate::graphql::command::{Answer, OrderOutcome, Ready, Refuses, execute, expected};
@@ -20,8 +23,8 @@ use crate::graphql::input::{Check, INPUT, Refusal, refuse};
 use crate::graphql::reads::{app, order, reach};
 use crate::graphql::scalars::{CurrencyCode, Position};
 use crate::graphql::user_errors::{
-    InputProblem, InvalidInput, MoreThanDelivered, OrderActionNotAllowed, OrderNotFound, RefundTooLarge,
-    TooManyPieces, UnknownOrderItem, UserError, WrongCurrency, refusals,
+    InputProblem, InvalidInput, MoreThanDelivered, NothingPending, OrderActionNotAllowed, OrderHasNoPayment,
+    OrderNotFound, RefundTooLarge, TooManyPieces, UnknownOrderItem, UserError, WrongCurrency, refusals,
 };
 
 refusals! {
@@ -79,11 +82,11 @@ impl Refuses for Aggregate {
             OrderError::RefundTooLarge { refundable, .. } => {
                 RefundTooLarge::new(message, INPUT.field("refund").path(), refundable.into()).into()
             }
-            // No mutation sends what is refused so.
+            OrderError::NoPayment => OrderHasNoPayment::new(message, INPUT.field("orderId").path()).into(),
+            OrderError::NothingPending => NothingPending::new(message, INPUT.field("orderId").path()).into(),
+            // No mutation sends what is refused so; and of what the gateway says, the customer is not to blame.
             OrderError::AlreadyPlaced
             | OrderError::NotPaid
-            | OrderError::NoPayment
-            | OrderError::NothingPending
             | OrderError::OtherPayment
             | OrderError::InconsistentPayment
             | OrderError::AuthorisedTooMuch { .. } => return None,
@@ -91,7 +94,7 @@ impl Refuses for Aggregate {
     }
 }
 
-fn order_not_found(id: ID) -> UserError {
+pub(super) fn order_not_found(id: ID) -> UserError {
     OrderNotFound::new("there is no such order", INPUT.field("orderId").path(), id).into()
 }
 
@@ -105,7 +108,12 @@ pub(crate) struct OrderPayload<E>(Answer<OrderId, E>);
     concrete(name = "CancelOrderPayload", params(CancelOrderError)),
     concrete(name = "ShipOrderPayload", params(ShipOrderError)),
     concrete(name = "DeliverOrderPayload", params(DeliverOrderError)),
-    concrete(name = "ReturnItemsPayload", params(ReturnItemsError))
+    concrete(name = "ReturnItemsPayload", params(ReturnItemsError)),
+    concrete(name = "ConfirmPaymentPayload", params(ConfirmPaymentError)),
+    concrete(name = "RetryOrderPayload", params(RetryOrderError)),
+    concrete(name = "GiveUpOrderPayload", params(GiveUpOrderError)),
+    concrete(name = "SettleOrderByHandPayload", params(SettleOrderByHandError)),
+    concrete(name = "RefundOrderPayload", params(RefundOrderError))
 )]
 impl<E: OutputType> OrderPayload<E> {
     /// The order, at least as new as `position`; null if the mutation was refused. Asking for it waits until the orders have
@@ -145,7 +153,7 @@ where
     }
 }
 
-/// Mutations of orders, but for the one that places them.
+/// Mutations of orders, but for the one that places them and those that are about money.
 #[derive(Debug, Default)]
 pub(crate) struct OrderMutations;
 
@@ -163,39 +171,39 @@ impl OrderMutations {
     }
 
     /// Hands a confirmed order to a carrier; its pieces leave the stock. For staff. Done again with the same tracking number, it
-    /// changes nothing.
+    /// changes nothing. Needs `order:ship`.
     async fn ship_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order, and how it travels.")] input: ShipOrderInput,
     ) -> Result<OrderPayload<ShipOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, ship(ctx, input).await)
     }
 
-    /// Notes that a shipped order arrived. For staff. Done to a delivered order, it changes nothing.
+    /// Notes that a shipped order arrived. For staff. Done to a delivered order, it changes nothing. Needs `order:ship`.
     async fn deliver_order(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which order.")] input: DeliverOrderInput,
     ) -> Result<OrderPayload<DeliverOrderError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderShip)?;
         OrderPayload::of(ctx, deliver(ctx, input).await)
     }
 
     /// Takes items of a delivered order back, refunds them, and puts them into stock again if they can be sold. For staff. Each
-    /// new idempotency key takes items back once more.
+    /// new idempotency key takes items back once more. Needs `order:refund`.
     async fn return_items(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Of which order, what comes back, and what is refunded.")] input: ReturnItemsInput,
     ) -> Result<OrderPayload<ReturnItemsError>> {
-        require(ctx, Permission::OrderFulfil)?;
+        require(ctx, Permission::OrderRefund)?;
         OrderPayload::of(ctx, return_items(ctx, input).await)
     }
 }
 
-type Attempt = Result<OrderOutcome, Refusal>;
+pub(super) type Attempt = Result<OrderOutcome, Refusal>;
 
 /// What every edit begins with.
 macro_rules! begin {
@@ -209,8 +217,10 @@ macro_rules! begin {
     }};
 }
 
+pub(super) use begin;
+
 /// What every edit ends with: sends the command, or refuses.
-async fn send(
+pub(super) async fn send(
     ctx: &Context<'_>,
     check: Check,
     id: Option<OrderId>,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_graphql::{Context, Object, Result};
 use kontor_domain::order::{MAX_ITEMS, total};
 use kontor_domain::{
-    Address, Money, Order as Aggregate, OrderCommand, OrderId, OrderItem, Personal, ProductId, Quantity,
-    UserId,
+    Address, Money, Order as Aggregate, OrderCommand, OrderId, OrderItem, PaymentMethodId,
+    PaymentMethodToken, Personal, ProductId, Quantity, User, UserId,
 };
 use kontor_eventstore::CommandContext;
 use kontor_projections::offers::Offer;
@@ -16,6 +16,7 @@ use kontor_projections::view::View;
 
 use super::inputs::PlaceOrderInput;
 use super::mutations::OrderPayload;
+use super::payment::PaymentMethodInput;
 use crate::graphql::access::{Permission, require};
 use crate::graphql::command::{OrderOutcome, Ready, create};
 use crate::graphql::error::internal;
@@ -23,12 +24,15 @@ use crate::graphql::input::{Check, INPUT, Refusal};
 use crate::graphql::products::product_not_found;
 use crate::graphql::reads::{app, settled};
 use crate::graphql::scalars::CurrencyCode;
-use crate::graphql::user_errors::{MixedCurrencies, PriceChanged, ProductNotForSale, UserError, refusals};
+use crate::graphql::user_errors::{
+    MixedCurrencies, PaymentRequired, PriceChanged, ProductNotForSale, UserError, refusals,
+};
+use crate::graphql::users::payment_method_not_found;
 
 refusals! {
     /// Why `placeOrder` did nothing.
     PlaceOrderError: InvalidInput, IdempotencyKeyReused, ProductNotFound, ProductNotForSale, MixedCurrencies,
-        PriceChanged, TooManyPieces;
+        PriceChanged, TooManyPieces, PaymentRequired, PaymentMethodNotFound;
 }
 
 /// The mutation that places orders.
@@ -40,12 +44,14 @@ impl PlaceOrderMutation {
     /// Places an order in your own name, at the prices of now. For everybody who is logged in.
     ///
     /// The order is taken at once as `PENDING`, and whether there is enough stock is decided right after, in the order in which
-    /// orders came: it becomes `CONFIRMED`, or `REJECTED` with a timeline entry that says of which product how many were asked for
-    /// and how many there were. So too little stock is never an error here; follow the order with `orderUpdates`.
+    /// orders came; then the payment is authorised. It becomes `CONFIRMED`, or `REJECTED` with a timeline entry that says of which
+    /// product how many were asked for and how many there were, or why the payment was declined. So neither too little stock nor too
+    /// little money is ever an error here; follow the order with `orderUpdates`.
+    /// Needs `order:place`.
     async fn place_order(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "What is ordered, and where it goes.")] input: PlaceOrderInput,
+        #[graphql(desc = "What is ordered, where it goes, and how it is paid.")] input: PlaceOrderInput,
     ) -> Result<OrderPayload<PlaceOrderError>> {
         let customer = require(ctx, Permission::OrderPlace)?.user_id;
         OrderPayload::of(ctx, place(ctx, customer, input).await)
@@ -57,6 +63,13 @@ struct Wanted {
     items: Vec<(ProductId, Quantity)>,
     shipping_address: Personal<Address>,
     expected_total: Option<Money>,
+    means: Option<Means>,
+}
+
+/// How it is to be paid.
+enum Means {
+    Token(PaymentMethodToken),
+    Saved(PaymentMethodId),
 }
 
 async fn place(
@@ -72,13 +85,20 @@ async fn place(
     };
     let key = input.idempotency_key;
     let id = OrderId::from_ulid(app(ctx).store.ids().next());
-    match priced(ctx, &wanted).await? {
+    let priced = match priced(ctx, &wanted).await? {
         Ok(items) => {
+            let payment = payment(ctx, customer_id, wanted.means, &items).await?;
+            payment.map(|payment| (items, payment))
+        }
+        Err(errors) => Err(errors),
+    };
+    match priced {
+        Ok((items, payment)) => {
             let command = OrderCommand::Place {
                 customer_id,
                 items,
                 shipping_address: wanted.shipping_address,
-                payment: None,
+                payment,
             };
             let ready = Ready::<Aggregate> {
                 id,
@@ -108,11 +128,53 @@ fn wanted(check: &mut Check, input: &PlaceOrderInput) -> Option<Wanted> {
     let expected_total = input
         .expected_total
         .map(|amount| check.amount(INPUT.field("expectedTotal"), amount));
+    let means = input.payment.as_ref().map(|payment| means(check, payment));
     Some(Wanted {
         items,
         shipping_address: shipping_address?,
         expected_total: expected_total.flatten(),
+        means: means.flatten(),
     })
+}
+
+fn means(check: &mut Check, payment: &PaymentMethodInput) -> Option<Means> {
+    let at = INPUT.field("payment");
+    match payment {
+        PaymentMethodInput::Token(token) => check.text(at.field("token"), token).map(Means::Token),
+        PaymentMethodInput::SavedMethod(id) => check.id(at.field("savedMethod"), id).map(Means::Saved),
+    }
+}
+
+/// By which token the items are paid; none if they cost nothing, or are delivered on account. The outer error is ours.
+async fn payment(
+    ctx: &Context<'_>,
+    customer_id: UserId,
+    means: Option<Means>,
+    items: &[OrderItem],
+) -> Result<Result<Option<Personal<PaymentMethodToken>>, Vec<UserError>>> {
+    // Sums that do not fit are the aggregate's to refuse.
+    let due = total(items).ok().filter(|total| total.amount_minor() > 0);
+    let at = INPUT.field("payment");
+    let token = match (means, due) {
+        (_, None) => return Ok(Ok(None)),
+        (None, Some(_)) if app(ctx).unpaid_orders => return Ok(Ok(None)),
+        (None, Some(total)) => {
+            let message = "the order has to be paid: say how";
+            return Ok(Err(vec![
+                PaymentRequired::new(message, at.path(), total.into()).into(),
+            ]));
+        }
+        (Some(Means::Token(token)), _) => return Ok(Ok(Some(Personal::new(token)))),
+        // As the log has it: it may have been saved or removed by another process a moment ago.
+        (Some(Means::Saved(id)), _) => {
+            let store = &app(ctx).store;
+            let token = store.inspect::<User, _>(customer_id, |user, _| user.payment_token(id).cloned());
+            (id, token.await.map_err(|error| internal(ctx, error))?)
+        }
+    };
+    let (id, token) = token;
+    let missing = || vec![payment_method_not_found(id, at.field("savedMethod").path())];
+    Ok(token.map(Some).ok_or_else(missing))
 }
 
 /// The items with the names and prices of now, or why they cannot be ordered. The outer error is ours.

@@ -96,7 +96,7 @@ impl OrderQueries {
         }))
     }
 
-    /// Everybody's orders, newest first. For staff; `FORBIDDEN` for customers, who ask for `myOrders`.
+    /// Everybody's orders, newest first. For staff; `FORBIDDEN` for customers, who ask for `myOrders`. Needs `order:read-all`.
     async fn orders(
         &self,
         ctx: &Context<'_>,

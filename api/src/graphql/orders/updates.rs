@@ -84,6 +84,7 @@ impl OrderSubscriptions {
 
     /// Everybody's orders, each time something happens to one of them. For staff; `FORBIDDEN` for customers, `UNAUTHENTICATED` if
     /// nobody is logged in. Misses nothing and repeats nothing, also over a reconnection with `after`, also to another server.
+    /// Needs `order:read-all`.
     async fn all_order_updates(
         &self,
         ctx: &Context<'_>,

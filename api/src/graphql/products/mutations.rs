@@ -142,7 +142,7 @@ pub(crate) struct ProductMutations;
 
 #[Object]
 impl ProductMutations {
-    /// Brings a product into the catalogue, for sale, with no stock. For staff.
+    /// Brings a product into the catalogue, for sale, with no stock. For staff. Needs `product:write`.
     async fn create_product(
         &self,
         ctx: &Context<'_>,
@@ -152,7 +152,7 @@ impl ProductMutations {
         ProductPayload::of(ctx, create_product(ctx, input).await)
     }
 
-    /// Replaces a product's name and description. For staff. Orders placed before keep the name of then.
+    /// Replaces a product's name and description. For staff. Orders placed before keep the name of then. Needs `product:write`.
     async fn change_product_details(
         &self,
         ctx: &Context<'_>,
@@ -162,7 +162,7 @@ impl ProductMutations {
         ProductPayload::of(ctx, change_details(ctx, input).await)
     }
 
-    /// Moves a product to another shelf. For staff.
+    /// Moves a product to another shelf. For staff. Needs `product:write`.
     async fn change_product_category(
         &self,
         ctx: &Context<'_>,
@@ -174,6 +174,7 @@ impl ProductMutations {
     }
 
     /// Sets a product's price for orders placed from now on. For staff. Orders placed before keep the price of then.
+    /// Needs `product:write`.
     async fn change_product_price(
         &self,
         ctx: &Context<'_>,
@@ -185,6 +186,7 @@ impl ProductMutations {
     }
 
     /// Books goods in: that many more pieces are on hand. For staff. Each new idempotency key books them in once more.
+    /// Needs `stock:write`.
     async fn receive_stock(
         &self,
         ctx: &Context<'_>,
@@ -195,6 +197,7 @@ impl ProductMutations {
     }
 
     /// Sets the books right after a count, breakage or theft; never below what is reserved for orders. For staff.
+    /// Needs `stock:write`.
     async fn adjust_stock(
         &self,
         ctx: &Context<'_>,
@@ -205,7 +208,7 @@ impl ProductMutations {
     }
 
     /// Takes a product off sale. For staff. What is reserved for orders stays reserved; stock and text can still change. Done
-    /// to a product that is off sale already, it changes nothing.
+    /// to a product that is off sale already, it changes nothing. Needs `product:write`.
     async fn discontinue_product(
         &self,
         ctx: &Context<'_>,
@@ -215,7 +218,7 @@ impl ProductMutations {
         ProductPayload::of(ctx, discontinue(ctx, input).await)
     }
 
-    /// Puts a product on sale again. For staff. Done to a product that is on sale, it changes nothing.
+    /// Puts a product on sale again. For staff. Done to a product that is on sale, it changes nothing. Needs `product:write`.
     async fn relist_product(
         &self,
         ctx: &Context<'_>,

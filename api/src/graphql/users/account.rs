@@ -10,6 +10,7 @@ use super::inputs::{
     ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, ChooseNotificationChannelsInput,
     RegisterUserInput,
 };
+use super::log_in::{attempt, from_address};
 use super::payload::{
     ChangeEmailError, ChangePasswordError, ChangeProfileError, ChooseNotificationChannelsError,
     RegisterUserError, UserPayload,
@@ -17,9 +18,10 @@ use super::payload::{
 use crate::graphql::access::logged_in;
 use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key_reused};
 use crate::graphql::error::internal;
-use crate::graphql::input::{Check, INPUT, Refusal, refuse};
+use crate::graphql::input::{At, Check, INPUT, Refusal, refuse};
 use crate::graphql::reads::app;
-use crate::graphql::user_errors::InvalidCredentials;
+use crate::graphql::user_errors::{InvalidCredentials, WeakPassword};
+use crate::throttle::Counted;
 
 /// Mutations of one's own account.
 #[derive(Debug, Default)]
@@ -27,7 +29,8 @@ pub(crate) struct AccountMutations;
 
 #[Object]
 impl AccountMutations {
-    /// Opens an account, as a customer. For everybody. It does not log in: that is `logIn`.
+    /// Opens an account, as a customer. For everybody. It does not log in: that is `logIn`. A password that is easily guessed, also by
+    /// whoever knows name and address, is `WeakPassword`.
     async fn register_user(
         &self,
         ctx: &Context<'_>,
@@ -67,8 +70,8 @@ impl AccountMutations {
         UserPayload::of(ctx, change_email(ctx, id, input).await)
     }
 
-    /// Sets your password. For everybody who is logged in and knows the present one; `InvalidCredentials` otherwise. Tokens
-    /// given out before stay good until they expire.
+    /// Sets your password. For everybody who is logged in and knows the present one; `InvalidCredentials` otherwise. All
+    /// your other sessions end; this one goes on, and its access token is to be renewed.
     async fn change_password(
         &self,
         ctx: &Context<'_>,
@@ -93,6 +96,8 @@ async fn register(ctx: &Context<'_>, input: RegisterUserInput) -> Attempt {
     else {
         return Err(check.refusal());
     };
+    let known = vec![email.as_str().to_owned(), name.as_str().to_owned()];
+    strong(ctx, INPUT.field("password"), &password, known).await?;
     let command = UserCommand::Register {
         email: Personal::new(email),
         name: Personal::new(name),
@@ -178,9 +183,12 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         return Err(check.refusal());
     };
     let app = app(ctx);
-    let stored = app
+    // Whoever has found a token guesses no further than whoever has not.
+    let own = Counted::new("change", &id.to_string(), app.throttle.terms.account);
+    attempt(ctx, [Some(own.clone()), from_address(ctx)]).await?;
+    let (stored, known) = app
         .store
-        .inspect::<Aggregate, _>(id, |user, _| user.password_hash().cloned())
+        .inspect::<Aggregate, _>(id, |user, _| (user.password_hash().cloned(), known_of(user)))
         .await
         .map_err(|error| internal(ctx, error))?;
     let password_hash = if app
@@ -188,6 +196,8 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         .verify(stored.as_ref(), input.current_password)
         .await
     {
+        app.throttle.forgive(&own, from_address(ctx).as_ref()).await;
+        strong(ctx, INPUT.field("newPassword"), &new, known).await?;
         hash(ctx, new.clone()).await?
     } else {
         // A repeat comes after the change, when what was the present password is so no more. If the password is the new
@@ -201,15 +211,68 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
     let key = input.idempotency_key;
     let ready = Ready::<Aggregate> {
         id,
-        command: UserCommand::ChangePassword { password_hash },
+        command: UserCommand::ChangePassword {
+            password_hash: password_hash.clone(),
+        },
         context: context.expecting(expected(input.expected_version)),
         key: key.clone(),
     };
+    let session = logged_in(ctx)?.session;
+    // Said before, so that this session can be renewed the moment the password is another.
+    if let Err(error) = app.sessions.expect(session, &password_hash).await {
+        tracing::warn!(%error, "this session will not survive the change of its password");
+    }
     let outcome = execute(ctx, ready).await?;
-    same_password(ctx, outcome, new, key).await
+    let outcome = same_password(ctx, outcome, new, key).await?;
+    let kept = outcome.events.iter().find_map(|event| match event {
+        UserEvent::PasswordChanged { password_hash } => Some((session, password_hash)),
+        _ => None,
+    });
+    if let Some(kept) = kept
+        && let Err(error) = app.sessions.password_changed(id, Some(kept)).await
+    {
+        // They end when they are to be renewed, for what they remember of the password is not true any more.
+        tracing::warn!(%error, "the other sessions of an account are not ended yet");
+    }
+    Ok(outcome)
 }
 
-async fn hash(ctx: &Context<'_>, password: String) -> Result<PasswordHash> {
+/// What whoever guesses a password knows of its owner.
+pub(super) fn known_of(user: &Aggregate) -> Vec<String> {
+    let email = user
+        .email()
+        .and_then(Personal::reveal)
+        .map(|email| email.as_str().to_owned());
+    let name = user
+        .name()
+        .and_then(Personal::reveal)
+        .map(|name| name.as_str().to_owned());
+    email.into_iter().chain(name).collect()
+}
+
+/// Refuses a password that can be guessed.
+pub(super) async fn strong(
+    ctx: &Context<'_>,
+    at: At<'_>,
+    password: &str,
+    known: Vec<String>,
+) -> Result<(), Refusal> {
+    let judged = app(ctx).passwords.judge(password.to_owned(), known).await;
+    judged.map_err(|error| internal(ctx, error))?.map_err(|weakness| {
+        let message = "the password is too easily guessed";
+        let (score, path) = (i32::from(weakness.score), at.path());
+        refuse(WeakPassword::new(
+            message,
+            path,
+            score,
+            3,
+            weakness.warning,
+            weakness.suggestions,
+        ))
+    })
+}
+
+pub(super) async fn hash(ctx: &Context<'_>, password: String) -> Result<PasswordHash> {
     let hashed = app(ctx).passwords.hash(password).await;
     hashed.map_err(|error| internal(ctx, error))
 }

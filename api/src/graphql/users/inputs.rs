@@ -29,6 +29,74 @@ pub(crate) struct LogInInput {
     /// The password.
     #[graphql(secret)]
     pub(crate) password: String,
+    /// Whether the refresh token is to be put into a cookie that no script can read (`HttpOnly; Secure; SameSite=Lax`), as browsers
+    /// should have it, instead of into the answer. The access token of a request that comes with that cookie is renewed on the way
+    /// when it has expired: the answer has the new one in the header `x-access-token`.
+    pub(crate) in_cookie: Option<bool>,
+}
+
+/// What `refreshSession` takes.
+#[derive(InputObject)]
+pub(crate) struct RefreshSessionInput {
+    /// The refresh token that `logIn` or the last `refreshSession` gave; if left out, the one in the cookie.
+    #[graphql(secret)]
+    pub(crate) refresh_token: Option<String>,
+}
+
+/// What `endSession` takes.
+#[derive(InputObject)]
+pub(crate) struct EndSessionInput {
+    /// The session, `ses_...`, as `sessions` lists it.
+    pub(crate) session_id: ID,
+}
+
+/// What `endAllSessions` takes.
+#[derive(InputObject)]
+pub(crate) struct EndAllSessionsInput {
+    /// Whether the session that asks goes on; if left out, it does not.
+    pub(crate) keep_current: Option<bool>,
+}
+
+/// What `requestPasswordReset` takes.
+#[derive(InputObject)]
+pub(crate) struct RequestPasswordResetInput {
+    /// The e-mail address of the account, in any case.
+    pub(crate) email: String,
+}
+
+/// What `resetPassword` takes.
+#[derive(InputObject)]
+pub(crate) struct ResetPasswordInput {
+    /// The token from the mail.
+    #[graphql(secret)]
+    pub(crate) token: String,
+    /// The password you want: 8 to 128 characters of any kind.
+    #[graphql(secret)]
+    pub(crate) new_password: String,
+}
+
+/// What `requestEmailVerification` takes.
+#[derive(InputObject)]
+pub(crate) struct RequestEmailVerificationInput {
+    /// The e-mail address of your account as you see it, so that nobody waits for a mail that goes elsewhere.
+    pub(crate) email: String,
+}
+
+/// What `verifyEmail` takes.
+#[derive(InputObject)]
+pub(crate) struct VerifyEmailInput {
+    /// The token from the mail.
+    #[graphql(secret)]
+    pub(crate) token: String,
+}
+
+/// What `logOut` takes.
+#[derive(InputObject)]
+pub(crate) struct LogOutInput {
+    /// The refresh token of the session, if the access token has expired. If left out: the session of the access token, or else of
+    /// the cookie.
+    #[graphql(secret)]
+    pub(crate) refresh_token: Option<String>,
 }
 
 /// Declares inputs that change one's own account: what they share is written once.
@@ -76,6 +144,20 @@ own_account! {
         /// The password you want: 8 to 128 characters of any kind.
         #[graphql(secret)]
         new_password: String,
+    }
+    /// What `savePaymentMethod` takes.
+    SavePaymentMethodInput {
+        /// What the payment gateway calls it, as its own library in your app got it: 1 to 255 visible ASCII characters. Never shown
+        /// again.
+        #[graphql(secret)]
+        token: String,
+        /// What you want to call it, to know it again: 1 to 60 characters on one line.
+        label: String,
+    }
+    /// What `removePaymentMethod` takes.
+    RemovePaymentMethodInput {
+        /// The payment method, `pay_...`.
+        payment_method_id: ID,
     }
 }
 

@@ -1,97 +1,105 @@
-//! Logging in.
-
-use std::sync::Arc;
+//! Logging in, and staying so.
 
 use async_graphql::{Context, Description, Object, Result};
-use kontor_domain::{ClaimKind, Email, PasswordHash, Role, User as Aggregate, UserId};
+use axum::http::HeaderValue;
+use axum::http::header::SET_COOKIE;
+use kontor_domain::{ClaimKind, Email, UserId};
 use kontor_projections::users::Users;
 use kontor_projections::view::View;
 
 use super::User;
-use super::inputs::LogInInput;
+use super::inputs::{LogInInput, RefreshSessionInput};
+use super::sessions::{info, unavailable};
 use crate::graphql::command::errors;
-use crate::graphql::error::internal;
+use crate::graphql::error::{bad_user_input, internal};
 use crate::graphql::input::{INPUT, Refusal, refuse};
 use crate::graphql::reads::{app, settled, user};
 use crate::graphql::scalars::DateTime;
-use crate::graphql::user_errors::{AccountDeactivated, InvalidCredentials, refusals};
+use crate::graphql::user_errors::{
+    AccountDeactivated, InvalidCredentials, SessionEnded, TooManyAttempts, refusals,
+};
+use crate::sessions::{Account, RefreshToken, RenewError, Renewed};
+use crate::throttle::Counted;
 
 refusals! {
     /// Why `logIn` gave no token.
-    LogInError: InvalidCredentials, AccountDeactivated;
+    LogInError: InvalidCredentials, AccountDeactivated, TooManyAttempts, SessionsUnavailable;
+    /// Why `refreshSession` gave no token.
+    RefreshSessionError: SessionEnded, TooManyAttempts, SessionsUnavailable;
 }
 
 /// Longer than any password that could be set: not worth hashing.
 const LONGEST: usize = 1_024;
 
-/// The answer to `logIn`: either a token, or `userErrors` says why not.
+/// The answer to whoever logs in or goes on: either tokens, or `userErrors` says why not.
 #[derive(Debug, Description)]
-pub(crate) struct LogInPayload {
+pub(crate) struct TokensPayload<E> {
     granted: Option<Granted>,
-    errors: Vec<LogInError>,
+    errors: Vec<E>,
 }
 
+#[derive(Debug)]
 struct Granted {
-    token: String,
-    expires: chrono::DateTime<chrono::Utc>,
-    user_id: UserId,
+    renewed: Renewed,
+    /// The refresh token is in a cookie, where no script can read it.
+    in_cookie: bool,
 }
 
-// A token does not print.
-impl std::fmt::Debug for Granted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Granted").finish_non_exhaustive()
-    }
-}
-
-#[Object(use_type_description)]
-impl LogInPayload {
+#[Object(
+    use_type_description,
+    concrete(name = "LogInPayload", params(LogInError)),
+    concrete(name = "RefreshSessionPayload", params(RefreshSessionError))
+)]
+impl<E: async_graphql::OutputType> TokensPayload<E> {
     /// The access token: send `Bearer` and the token in the HTTP header `authorization`, or as `authorization` in the payload
-    /// of a WebSocket's `connection_init`. It cannot be taken back before it expires. Null if the log-in was refused.
+    /// of a WebSocket's `connection_init`. Good for 15 minutes, unless the session ends or the account's roles or password change
+    /// before. Null if there is a refusal.
     async fn token(&self) -> Option<&str> {
-        self.granted.as_ref().map(|granted| granted.token.as_str())
+        self.granted
+            .as_ref()
+            .map(|granted| granted.renewed.token.as_str())
     }
 
-    /// When the token expires. Null if the log-in was refused.
+    /// When the access token expires. Null if there is a refusal.
     async fn expires_at(&self) -> Option<DateTime> {
-        self.granted.as_ref().map(|granted| DateTime(granted.expires))
+        let granted = self.granted.as_ref()?;
+        Some(DateTime(granted.renewed.expires))
     }
 
-    /// Who logged in. Null if the log-in was refused.
+    /// The refresh token: send it to `refreshSession` for the next access token. It is good once, and the answer brings the next. Null
+    /// if there is a refusal, or if it is in a cookie.
+    async fn refresh_token(&self) -> Option<String> {
+        let granted = self.granted.as_ref().filter(|granted| !granted.in_cookie)?;
+        Some(granted.renewed.refresh.reveal())
+    }
+
+    /// Who is logged in. Null if there is a refusal.
     async fn user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let Some(granted) = &self.granted else {
             return Ok(None);
         };
         // Whoever has just registered need not be in the view yet.
-        let row = settled(ctx, Users::NAME, || user(ctx, granted.user_id)).await?;
+        let row = settled(ctx, Users::NAME, || user(ctx, granted.renewed.user_id)).await?;
         Ok(row.map(User))
     }
 
     /// Why there is no token; empty if there is one.
-    async fn user_errors(&self) -> &[LogInError] {
+    async fn user_errors(&self) -> &[E] {
         &self.errors
     }
 }
 
-/// The mutation that logs in.
-#[derive(Debug, Default)]
-pub(crate) struct LogInMutation;
-
-#[Object]
-impl LogInMutation {
-    /// Gives an access token to whoever knows an e-mail address and its password. For everybody. It takes no idempotency key,
-    /// because it changes nothing: each time it gives a new token.
-    async fn log_in(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "Who logs in.")] input: LogInInput,
-    ) -> Result<LogInPayload> {
-        Ok(match log_in(ctx, input).await {
-            Ok(granted) => LogInPayload {
+impl<E> TokensPayload<E>
+where
+    E: TryFrom<crate::graphql::user_errors::UserError, Error = crate::graphql::user_errors::UserError>,
+{
+    fn of(ctx: &Context<'_>, attempt: Result<Granted, Refusal>) -> Result<Self> {
+        Ok(match attempt {
+            Ok(granted) => Self {
                 granted: Some(granted),
                 errors: Vec::new(),
             },
-            Err(refusal) => LogInPayload {
+            Err(refusal) => Self {
                 granted: None,
                 errors: errors(ctx, refusal)?,
             },
@@ -99,17 +107,51 @@ impl LogInMutation {
     }
 }
 
-/// What is known of an account when somebody tries to log in.
-#[derive(Default)]
-struct Account {
-    hash: Option<PasswordHash>,
-    roles: Arc<[Role]>,
-    active: bool,
+/// The mutations that give tokens.
+#[derive(Debug, Default)]
+pub(crate) struct LogInMutation;
+
+#[Object]
+impl LogInMutation {
+    /// Begins a session for whoever knows an e-mail address and its password. For everybody. It takes no idempotency key: each time it
+    /// begins a new session. Attempts are counted, per account and per address, each by itself; a right password within the limit
+    /// starts the account's count afresh.
+    async fn log_in(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who logs in.")] input: LogInInput,
+    ) -> Result<TokensPayload<LogInError>> {
+        let attempt = log_in(ctx, input).await;
+        TokensPayload::of(ctx, attempt)
+    }
+
+    /// Gives a new access token to whoever has a session. For everybody; send it without the old access token, which may have expired.
+    /// The refresh token is replaced: the old one is good for ten seconds more, in which it gives the same answer again, as two tabs
+    /// that ask at once need it. Used after that it ends the session, for somebody else must have a copy. It takes no idempotency key.
+    async fn refresh_session(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which session.")] input: RefreshSessionInput,
+    ) -> Result<TokensPayload<RefreshSessionError>> {
+        let attempt = refresh(ctx, input).await;
+        TokensPayload::of(ctx, attempt)
+    }
 }
 
 async fn log_in(ctx: &Context<'_>, input: LogInInput) -> Result<Granted, Refusal> {
     let app = app(ctx);
-    let email = Email::new(input.email).ok();
+    let in_cookie = input.in_cookie.unwrap_or(false);
+    if in_cookie && !info(ctx).sets_cookies {
+        return Err(
+            bad_user_input("inCookie: only the answer to a plain HTTP request can set a cookie").into(),
+        );
+    }
+    let email = Email::new(input.email.as_str()).ok();
+    // As it was typed if it is no address: that is no account, and must look like one.
+    let typed = email.as_ref().map_or_else(|| input.email.clone(), Email::folded);
+    let account = Counted::new("account", &typed, app.throttle.terms.account);
+    let address = from_address(ctx);
+    attempt(ctx, [Some(account.clone()), address.clone()]).await?;
     if input.password.len() > LONGEST {
         return Err(invalid());
     }
@@ -125,34 +167,91 @@ async fn log_in(ctx: &Context<'_>, input: LogInInput) -> Result<Granted, Refusal
     // whether an address is known.
     let known: Option<UserId> = holder.and_then(|id| id.parse().ok());
     let user_id = known.unwrap_or_else(|| UserId::from_ulid(app.store.ids().next()));
-    let account = app
-        .store
-        .inspect::<Aggregate, _>(user_id, |user, _| Account {
-            hash: user.password_hash().cloned(),
-            roles: user.roles().collect(),
-            active: user.is_active(),
-        })
+    let found = Account::of(&app.store, user_id)
         .await
         .map_err(|error| internal(ctx, error))?;
-    if !app.passwords.verify(account.hash.as_ref(), input.password).await {
+    if !app.passwords.verify(found.hash.as_ref(), input.password).await {
         return Err(invalid());
     }
-    if !account.active {
+    app.throttle.forgive(&account, address.as_ref()).await;
+    if !found.active {
         let message = "the account is deactivated";
         return Err(refuse(AccountDeactivated::new(message, INPUT.path())));
     }
-    let (token, expires) = app
-        .tokens
-        .issue(user_id, &account.roles, app.clock.now())
-        .map_err(|error| internal(ctx, error))?;
-    Ok(Granted {
-        token,
-        expires,
-        user_id,
+    let agent = info(ctx).user_agent.as_deref();
+    match app.sessions.begin(user_id, &found, agent).await {
+        Ok(renewed) => Ok(grant(ctx, renewed, in_cookie)),
+        Err(RenewError::Unavailable(error)) => Err(unavailable(&error)),
+        Err(error) => Err(internal(ctx, error).into()),
+    }
+}
+
+async fn refresh(ctx: &Context<'_>, input: RefreshSessionInput) -> Result<Granted, Refusal> {
+    let app = app(ctx);
+    let (token, in_cookie) = match (&input.refresh_token, &info(ctx).session) {
+        (Some(given), _) => (RefreshToken::parse(given), false),
+        (None, cookie) => (cookie.clone(), true),
+    };
+    if in_cookie && !info(ctx).sets_cookies {
+        return Err(bad_user_input("only the answer to a plain HTTP request can set a cookie").into());
+    }
+    let Some(token) = token else {
+        return Err(ended(ctx, in_cookie));
+    };
+    match app.sessions.renew(&token).await {
+        Ok(renewed) => Ok(grant(ctx, renewed, in_cookie)),
+        Err(RenewError::Ended | RenewError::Reused) => Err(ended(ctx, in_cookie)),
+        Err(RenewError::Unavailable(error)) => Err(unavailable(&error)),
+        Err(error) => Err(internal(ctx, error).into()),
+    }
+}
+
+fn grant(ctx: &Context<'_>, renewed: Renewed, in_cookie: bool) -> Granted {
+    if in_cookie {
+        let desk = &app(ctx).sessions;
+        set_cookie(ctx, desk.cookie.set(&renewed.refresh, desk.terms()));
+    }
+    Granted { renewed, in_cookie }
+}
+
+/// Has the answer set a cookie.
+pub(super) fn set_cookie(ctx: &Context<'_>, cookie: Option<HeaderValue>) {
+    if let Some(cookie) = cookie {
+        ctx.append_http_header(SET_COOKIE, cookie);
+    }
+}
+
+fn ended(ctx: &Context<'_>, in_cookie: bool) -> Refusal {
+    if in_cookie {
+        set_cookie(ctx, app(ctx).sessions.cookie.clear());
+    }
+    refuse(SessionEnded::new(
+        "the session has ended; log in again",
+        INPUT.path(),
+    ))
+}
+
+/// Attempts from where the request comes from.
+pub(super) fn from_address(ctx: &Context<'_>) -> Option<Counted> {
+    let address = info(ctx).address?;
+    let rate = app(ctx).throttle.terms.address;
+    Some(Counted::new("address", &address.to_string(), rate))
+}
+
+/// Counts an attempt.
+pub(super) async fn attempt<const N: usize>(
+    ctx: &Context<'_>,
+    counted: [Option<Counted>; N],
+) -> Result<(), Refusal> {
+    let counted: Vec<Counted> = counted.into_iter().flatten().collect();
+    app(ctx).throttle.charge(&counted).await.map_err(|wait| {
+        let seconds = i32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX);
+        let message = format!("too many attempts; the next one will be looked at in {seconds} s");
+        refuse(TooManyAttempts::new(message, INPUT.path(), seconds))
     })
 }
 
-fn invalid() -> Refusal {
+pub(super) fn invalid() -> Refusal {
     let message = "e-mail address and password do not belong together";
     refuse(InvalidCredentials::new(message, INPUT.path()))
 }

@@ -11,6 +11,7 @@ use super::payload::{
 use crate::graphql::access::{Permission, require};
 use crate::graphql::command::{Ready, UserOutcome, execute, expected};
 use crate::graphql::input::{Check, INPUT, Refusal};
+use crate::graphql::reads::app;
 
 /// Mutations of anybody's account.
 #[derive(Debug, Default)]
@@ -18,7 +19,8 @@ pub(crate) struct UserMutations;
 
 #[Object]
 impl UserMutations {
-    /// Gives an account a role. For admins. It counts from the user's next log-in on. Given again, it changes nothing.
+    /// Gives an account a role. For admins. It counts within seconds: access tokens from before it are
+    /// good no more, and their sessions give new ones. Given again, it changes nothing. Needs `user:manage`.
     async fn grant_role(
         &self,
         ctx: &Context<'_>,
@@ -28,8 +30,8 @@ impl UserMutations {
         UserPayload::of(ctx, grant(ctx, input).await)
     }
 
-    /// Takes a role from an account. For admins. Tokens given out before keep it until they expire. Taken again, it changes
-    /// nothing.
+    /// Takes a role from an account. For admins. It counts within seconds: access tokens from before it are good no more,
+    /// and their sessions give new ones. Taken again, it changes nothing. Needs `user:manage`.
     async fn revoke_role(
         &self,
         ctx: &Context<'_>,
@@ -40,7 +42,7 @@ impl UserMutations {
     }
 
     /// Closes an account: nobody can log in to it any more. For admins. It keeps its e-mail address and its orders, and can be
-    /// opened again. Tokens given out before stay good until they expire. Done again, it changes nothing.
+    /// opened again. Its sessions and access tokens end within seconds. Done again, it changes nothing. Needs `user:manage`.
     async fn deactivate_user(
         &self,
         ctx: &Context<'_>,
@@ -50,7 +52,7 @@ impl UserMutations {
         UserPayload::of(ctx, deactivate(ctx, input).await)
     }
 
-    /// Opens a closed account again. For admins. Done to an open one, it changes nothing.
+    /// Opens a closed account again. For admins. Done to an open one, it changes nothing. Needs `user:manage`.
     async fn reactivate_user(
         &self,
         ctx: &Context<'_>,
@@ -116,7 +118,12 @@ async fn deactivate(ctx: &Context<'_>, input: DeactivateUserInput) -> Attempt {
     let (mut check, id, context) = begin!(ctx, "deactivateUser", input);
     let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
     let command = reason.map(|reason| UserCommand::Deactivate { reason });
-    send(ctx, check, id, context, input.idempotency_key, command).await
+    let outcome = send(ctx, check, id, context, input.idempotency_key, command).await?;
+    // Without Redis they end when they are to be renewed: a closed account's are not.
+    if let Err(error) = app(ctx).sessions.end_all(outcome.id, None).await {
+        tracing::warn!(%error, "the sessions of a closed account are not ended yet");
+    }
+    Ok(outcome)
 }
 
 async fn reactivate(ctx: &Context<'_>, input: ReactivateUserInput) -> Attempt {

@@ -1,17 +1,21 @@
 //! What the mutations of users answer.
 
 use async_graphql::{Context, Description, ID, Object, OutputType, Result};
+use kontor_domain::user::MAX_PAYMENT_METHODS;
 use kontor_domain::{User as Aggregate, UserError as Refused, UserId};
 
-use super::{User, fresh};
+use super::{User, fresh, payment_method_not_found};
 use crate::graphql::command::{Answer, Refuses, UserOutcome};
 use crate::graphql::input::{INPUT, Refusal};
 use crate::graphql::scalars::Position;
-use crate::graphql::user_errors::{AccountDeactivated, CustomerRoleStays, UserError, UserNotFound, refusals};
+use crate::graphql::user_errors::{
+    AccountDeactivated, CustomerRoleStays, InvalidToken, TooManyPaymentMethods, UserError, UserNotFound,
+    refusals,
+};
 
 refusals! {
     /// Why `registerUser` did nothing.
-    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken;
+    RegisterUserError: InvalidInput, IdempotencyKeyReused, EmailTaken, WeakPassword;
     /// Why `changeProfile` did nothing.
     ChangeProfileError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
     /// Why `chooseNotificationChannels` did nothing.
@@ -22,7 +26,19 @@ refusals! {
         EmailTaken;
     /// Why `changePassword` did nothing.
     ChangePasswordError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
-        AccountDeactivated, InvalidCredentials;
+        AccountDeactivated, InvalidCredentials, WeakPassword, TooManyAttempts;
+    /// Why `resetPassword` did nothing.
+    ResetPasswordError: InvalidInput, WeakPassword, InvalidToken, TooManyAttempts, AccountDeactivated, Contended,
+        VersionConflict, IdempotencyKeyReused, UserNotFound;
+    /// Why `verifyEmail` did nothing.
+    VerifyEmailError: InvalidToken, TooManyAttempts, AccountDeactivated, Contended, VersionConflict, IdempotencyKeyReused,
+        UserNotFound;
+    /// Why `savePaymentMethod` did nothing.
+    SavePaymentMethodError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
+        AccountDeactivated, TooManyPaymentMethods;
+    /// Why `removePaymentMethod` did nothing.
+    RemovePaymentMethodError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
+        AccountDeactivated, PaymentMethodNotFound;
     /// Why `grantRole` did nothing.
     GrantRoleError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated;
     /// Why `revokeRole` did nothing.
@@ -48,6 +64,14 @@ impl Refuses for Aggregate {
             }
             Refused::Deactivated => AccountDeactivated::new(message, INPUT.path()).into(),
             Refused::CustomerRoleStays => CustomerRoleStays::new(message, INPUT.field("role").path()).into(),
+            Refused::AnotherEmail => InvalidToken::new(message, INPUT.field("token").path()).into(),
+            Refused::TooManyPaymentMethods => {
+                let maximum = i32::try_from(MAX_PAYMENT_METHODS).unwrap_or(i32::MAX);
+                TooManyPaymentMethods::new(message, INPUT.path(), maximum).into()
+            }
+            Refused::UnknownPaymentMethod { id } => {
+                payment_method_not_found(id, INPUT.field("paymentMethodId").path())
+            }
             Refused::AlreadyRegistered => return None,
         })
     }
@@ -67,6 +91,8 @@ pub(crate) struct UserPayload<E>(Answer<UserId, E>);
     ),
     concrete(name = "ChangeEmailPayload", params(ChangeEmailError)),
     concrete(name = "ChangePasswordPayload", params(ChangePasswordError)),
+    concrete(name = "ResetPasswordPayload", params(ResetPasswordError)),
+    concrete(name = "RemovePaymentMethodPayload", params(RemovePaymentMethodError)),
     concrete(name = "GrantRolePayload", params(GrantRoleError)),
     concrete(name = "RevokeRolePayload", params(RevokeRoleError)),
     concrete(name = "DeactivateUserPayload", params(DeactivateUserError)),

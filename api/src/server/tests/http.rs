@@ -13,11 +13,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {:?}", self.text))
     }
 
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         self.json()["errors"][0]["extensions"]["code"]
             .as_str()
             .unwrap_or("none")
@@ -40,15 +40,15 @@ pub(super) async fn ask(bench: Bench, request: Request<Body>) -> Answer {
     }
 }
 
-fn post() -> Builder {
+pub(super) fn post() -> Builder {
     Request::post("/graphql").header(header::CONTENT_TYPE, "application/json")
 }
 
-fn json_post(body: &Value) -> Request<Body> {
+pub(super) fn json_post(body: &Value) -> Request<Body> {
     post().body(Body::from(body.to_string())).unwrap()
 }
 
-fn accepting(accept: &str, query: &str) -> Request<Body> {
+pub(super) fn accepting(accept: &str, query: &str) -> Request<Body> {
     let body = json!({ "query": query }).to_string();
     post()
         .header(header::ACCEPT, accept)
@@ -56,14 +56,14 @@ fn accepting(accept: &str, query: &str) -> Request<Body> {
         .unwrap()
 }
 
-fn get(query: &str) -> Request<Body> {
+pub(super) fn get(query: &str) -> Request<Body> {
     Request::get(format!("/graphql?{query}"))
         .body(Body::empty())
         .unwrap()
 }
 
-const RESPONSE: &str = "application/graphql-response+json";
-const JSON: &str = "application/json";
+pub(super) const RESPONSE: &str = "application/graphql-response+json";
+pub(super) const JSON: &str = "application/json";
 
 #[tokio::test]
 async fn a_query_is_answered_in_the_type_that_was_asked_for() {
@@ -144,6 +144,7 @@ async fn what_is_no_request_is_refused_with_400() {
         r#"{"query":"{hello}","operationName":1}"#,
         r#"{"query":"{hello}","query":"{hello}"}"#,
         r#"{"query":"{hello}","extensions":""}"#,
+        "\u{feff}{\"query\":\"{hello}\"}",
     ] {
         for accept in [RESPONSE, JSON] {
             let request = post().header("accept", accept).body(Body::from(body)).unwrap();
@@ -324,4 +325,69 @@ async fn of_many_errors_the_first_are_told() {
         .join(" ");
     let errors = ask(Bench::new(), accepting(JSON, &wrong)).await.json()["errors"].clone();
     assert_eq!(errors.as_array().unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn the_specification_to_the_letter() {
+    // A client that says nothing of what it takes.
+    let bare = ask(Bench::new(), json_post(&json!({ "query": "{hello}" }))).await;
+    assert_eq!(
+        bare.header("content-type"),
+        "application/graphql-response+json; charset=utf-8"
+    );
+    // What is written as empty in a URL is not there.
+    let url = "query=%7Bhello%7D&operationName=&variables=&extensions=";
+    assert_eq!(ask(Bench::new(), get(url)).await.status, 200);
+    for wrong in [
+        "query=%7Bhello%7D&extensions=%5B%5D",
+        "query=%7Bhello%7D&variables=%5B%5D",
+    ] {
+        let answer = ask(Bench::new(), get(wrong)).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "BAD_REQUEST"),
+            "{wrong}"
+        );
+    }
+    // Not UTF-8, said or not.
+    let latin = post()
+        .header(header::ACCEPT, RESPONSE)
+        .body(Body::from(&b"{\"query\":\"{hello(name:\\\"\xe4\\\")}\"}"[..]));
+    assert_eq!(ask(Bench::new(), latin.unwrap()).await.status, 400);
+    let told = Request::post("/graphql").header(header::CONTENT_TYPE, "application/json; charset=iso-8859-1");
+    assert_eq!(
+        ask(Bench::new(), told.body(Body::from("{}")).unwrap())
+            .await
+            .status,
+        415
+    );
+    for method in ["DELETE", "PATCH", "OPTIONS", "TRACE"] {
+        let request = Request::builder()
+            .method(method)
+            .uri("/graphql")
+            .body(Body::empty());
+        let answer = ask(Bench::new(), request.unwrap()).await;
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, "GET, POST"),
+            "{method}"
+        );
+    }
+    // Data that is there, even in part, is a 200; `data: null` of a resolver's error too.
+    for query in ["{forbidden}", "{hello}"] {
+        assert_eq!(
+            ask(Bench::new(), accepting(RESPONSE, query)).await.status,
+            200,
+            "{query}"
+        );
+    }
+    // A variable that does not fit is a request error.
+    let wrong = json!({ "query": "query($n: String!) { hello(name: $n) }", "variables": { "n": [1] } });
+    let answer = ask(Bench::new(), json_post(&wrong)).await;
+    assert_eq!((answer.status, answer.json().get("data").is_none()), (400, true));
+    // GET answers what POST does, without a body for HEAD's sake.
+    let head = Request::head("/graphql?query=%7Bhello%7D")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(ask(Bench::new(), head).await.status, 200);
 }

@@ -8,15 +8,15 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 
 /// A server on a free port, and a client's socket to it.
-struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(super) struct Socket {
+    pub(super) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     stop: CancellationToken,
     sockets: TaskTracker,
     served: tokio::task::JoinHandle<io::Result<()>>,
 }
 
 impl Socket {
-    async fn connect(bench: Bench, headers: &[(&'static str, String)]) -> Result<Self, Error> {
+    pub(super) async fn connect(bench: Bench, headers: &[(&'static str, String)]) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, sockets) = (bench.transport.stop.clone(), bench.transport.sockets.clone());
@@ -34,7 +34,7 @@ impl Socket {
         })
     }
 
-    async fn open(bench: Bench) -> Self {
+    pub(super) async fn open(bench: Bench) -> Self {
         Self::connect(
             bench,
             &[("sec-websocket-protocol", "graphql-transport-ws".to_owned())],
@@ -44,26 +44,26 @@ impl Socket {
     }
 
     /// Open, and `connection_init` acknowledged.
-    async fn ready(bench: Bench) -> Self {
+    pub(super) async fn ready(bench: Bench) -> Self {
         let mut socket = Self::open(bench).await;
         socket.say(json!({ "type": "connection_init" })).await;
         assert_eq!(socket.hear().await, json!({ "type": "connection_ack" }));
         socket
     }
 
-    async fn say(&mut self, message: Value) {
+    pub(super) async fn say(&mut self, message: Value) {
         self.stream
             .send(Message::text(message.to_string()))
             .await
             .unwrap();
     }
 
-    async fn subscribe(&mut self, id: &str, query: &str) {
+    pub(super) async fn subscribe(&mut self, id: &str, query: &str) {
         self.say(json!({ "id": id, "type": "subscribe", "payload": { "query": query } }))
             .await;
     }
 
-    async fn hear(&mut self) -> Value {
+    pub(super) async fn hear(&mut self) -> Value {
         loop {
             match self.stream.next().await.unwrap().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -73,7 +73,7 @@ impl Socket {
         }
     }
 
-    async fn closed(&mut self) -> u16 {
+    pub(super) async fn closed(&mut self) -> u16 {
         loop {
             match self.stream.next().await.unwrap().unwrap() {
                 Message::Close(frame) => return frame.unwrap().code.into(),
@@ -301,7 +301,7 @@ async fn more_operations_than_allowed_are_refused_one_by_one() {
         operations: 1,
         ..Limits::default()
     };
-    bench.transport.engine = Engine::new(Schema::new(Query, Mutation, Updates), limits);
+    bench.transport.engine = Engine::new(tiny(), limits);
     let mut socket = Socket::ready(bench).await;
     socket.subscribe("one", "subscription{idle}").await;
     assert_eq!(socket.hear().await["type"], "next");

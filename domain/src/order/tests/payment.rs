@@ -5,9 +5,10 @@ use crate::payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
     PaymentStatus,
 };
+use crate::personal::Personal;
 
-pub(super) fn method() -> PaymentMethodToken {
-    "pm_card_visa".parse().unwrap()
+pub(super) fn method() -> Personal<PaymentMethodToken> {
+    Personal::new("pm_card_visa".parse().unwrap())
 }
 
 pub(super) fn reference() -> PaymentReference {

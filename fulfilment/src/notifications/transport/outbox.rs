@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
+use kontor_domain::UserId;
 
 use super::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
@@ -12,6 +13,32 @@ pub(crate) fn outbox_files(folder: &Path, position: u64) -> [PathBuf; 4] {
     let (mail, sms) = (mail_name(position), sms_name(position));
     let half = |name: &str| folder.join(format!(".{name}.half"));
     [half(&mail), half(&sms), folder.join(&mail), folder.join(&sms)]
+}
+
+/// Every file that may hold a mail about this person's account, half-written ones included.
+pub(crate) fn account_files(folder: &Path, person: UserId) -> io::Result<Vec<PathBuf>> {
+    let stem = account_mail_stem(person);
+    let mut files = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.trim_start_matches('.').starts_with(&stem))
+        {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// What names the mails about an account.
+pub(in crate::notifications) fn account_mail_stem(person: UserId) -> String {
+    format!("account-{person}-")
 }
 
 fn mail_name(position: u64) -> String {
@@ -46,7 +73,8 @@ impl SmsOutbox {
 
 impl MailTransport for MailOutbox {
     fn send<'a>(&'a self, mail: &'a Mail) -> BoxFuture<'a, Result<(), DeliveryError>> {
-        Box::pin(put(&self.0, mail_name(mail.position), mail.message.formatted()))
+        let name = format!("{}.eml", mail.name);
+        Box::pin(put(&self.0, name, mail.message.formatted()))
     }
 }
 

@@ -111,7 +111,8 @@ impl Webhooks {
         (noted && told.len() == all).then_some(all)
     }
 
-    async fn post(&self, payment: &Payment) -> bool {
+    /// Tells of one payment; whether it was taken.
+    pub(super) async fn post(&self, payment: &Payment) -> bool {
         let now = self.clock.now();
         let body = event(payment, now).to_string();
         let posted = self

@@ -4,6 +4,19 @@ use serde_json::json;
 
 use super::*;
 
+#[test]
+fn an_empty_secret_is_none() {
+    let empty = WebhookSecret::new("");
+    let verifier = WebhookVerifier::new(vec![empty.clone()]).and(empty.clone());
+    assert!(verifier.believes_nobody());
+    let now = DateTime::UNIX_EPOCH;
+    let header = sign(&empty, now, b"{}");
+    assert_eq!(
+        verifier.verify(Some(&header), b"{}", now),
+        Err(WebhookError::Wrong)
+    );
+}
+
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap()
 }

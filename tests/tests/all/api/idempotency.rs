@@ -123,18 +123,18 @@ async fn edits_happen_once_too() {
     let visitor = api.visitor();
     let register = |password: &str| json!({ "email": "once@example.com", "name": "Once", "password": password, "idempotencyKey": "form" });
     let first = visitor
-        .mutation("registerUser", register("correct horse"))
+        .mutation("registerUser", register("gravel orchid tundra 42"))
         .await
         .done();
     assert_eq!(
         visitor
-            .mutation("registerUser", register("correct horse"))
+            .mutation("registerUser", register("gravel orchid tundra 42"))
             .await
             .done(),
         first
     );
     let refusal = visitor
-        .mutation("registerUser", register("another horse"))
+        .mutation("registerUser", register("plinth saffron oboe 77"))
         .await
         .refusal();
     assert_eq!(refusal["code"], "IDEMPOTENCY_KEY_REUSED");

@@ -37,7 +37,7 @@ async fn of_500_buyers_at_once_exactly_as_many_are_served_as_there_are_pieces() 
 
     let staff = api.staff().await;
     let query = "query($after: String, $status: OrderStatus!) {
-        orders(filter: { status: $status }, first: 100, after: $after) { pageInfo { hasNextPage endCursor }
+        orders(filter: { status: $status }, first: 25, after: $after) { pageInfo { hasNextPage endCursor }
             nodes { id timeline { ... on OrderRejectedEntry { refusedItems { productId requested available reason } } } } } }";
     let mut counts = Vec::new();
     for status in ["CONFIRMED", "REJECTED", "PENDING"] {

@@ -15,13 +15,13 @@ use serde_json::Value;
 use super::webhooks::{Listener, SECRET};
 use super::*;
 
-struct LocalStripe {
-    server: PythonServer,
+pub(super) struct LocalStripe {
+    pub(super) server: PythonServer,
     http: reqwest::Client,
 }
 
 impl LocalStripe {
-    async fn start() -> (Self, Stripe) {
+    pub(super) async fn start() -> (Self, Stripe) {
         let server = PythonServer::start("localstripe_on_loopback.py").await;
         let client = stripe(server.address(), KEY);
         let http = reqwest::Client::new();
@@ -29,7 +29,7 @@ impl LocalStripe {
     }
 
     /// Posts a form as somebody else: the customer's browser, or whoever sets it up.
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> String {
+    pub(super) async fn post(&self, path: &str, form: &[(&str, &str)]) -> String {
         let url = format!("http://{}{path}", self.server.address());
         let response = self
             .http
@@ -46,7 +46,7 @@ impl LocalStripe {
     }
 
     /// A payment method for a card of that number.
-    async fn card(&self, number: &str) -> String {
+    pub(super) async fn card(&self, number: &str) -> String {
         let form = [
             ("type", "card"),
             ("card[number]", number),

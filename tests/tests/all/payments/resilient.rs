@@ -33,7 +33,7 @@ impl Killable {
         drop(inside);
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, server::router(bank, SecretKey::new(KEY))).await
+            axum::serve(listener, server::router(bank, Some(SecretKey::new(KEY)))).await
         });
         (Self(Some(runtime)), address)
     }

@@ -8,7 +8,7 @@ use super::*;
 async fn open() -> (Database, Simulator, Stripe, SocketAddr) {
     let database = Database::fresh().await;
     let bank = bank(&database, SimulatorSettings::default());
-    let address = listen(server::router(bank.clone(), SecretKey::new(KEY))).await;
+    let address = listen(server::router(bank.clone(), Some(SecretKey::new(KEY)))).await;
     (database, bank, stripe(address, KEY), address)
 }
 
