@@ -45,7 +45,15 @@ CREATE TABLE erasures
     user_id     text        PRIMARY KEY,
     position    bigint      NOT NULL,
     erased_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    certificate json        NOT NULL
+    certificate json,
+    sessions    bigint
 );
 
 COMMENT ON COLUMN erasures.position IS 'of the event that ended the account';
+COMMENT ON COLUMN erasures.certificate IS 'what was erased; null as long as the key is not destroyed';
+COMMENT ON COLUMN erasures.sessions IS 'how many were ended; null as long as that is not done';
+
+-- Nobody has been erased so far, so nothing in the log needs to be read for it.
+INSERT INTO checkpoints (consumer, position, incarnation)
+SELECT consumer, coalesce((SELECT max(position) FROM events), 0), incarnation
+FROM log, (VALUES ('erasure'), ('erased_sessions')) AS new (consumer);

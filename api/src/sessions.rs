@@ -7,6 +7,7 @@
 pub mod cookie;
 mod desk;
 mod ended;
+pub mod erased;
 mod records;
 mod secret;
 
@@ -14,6 +15,7 @@ pub use cookie::CookieTerms;
 pub(crate) use desk::Account;
 pub use desk::{RenewError, Renewed, SessionDesk};
 pub use ended::EndedSessions;
+pub use erased::ErasedSessions;
 pub use records::{SessionRecord, SessionTerms, Sessions, Unavailable};
 pub use secret::RefreshToken;
 pub(crate) use secret::hash as secret_hash;

@@ -10,7 +10,7 @@ use crate::store::Store;
 
 impl Store {
     /// The events of a person's account and of these orders of theirs, oldest first, with what is sealed in them unsealed; of
-    /// passwords only that there is one.
+    /// passwords and tokens of payment methods only that there is one.
     ///
     /// # Errors
     /// When the log or the person's key cannot be read.
@@ -62,8 +62,10 @@ impl Store {
             Body::Product(..) | Body::Unreadable(_) => Ok(Value::Null),
         }
         .map_err(|error| ReadError::Undecodable(error.to_string()))?;
-        if let Some(hash) = content.get_mut("password_hash") {
-            *hash = Value::String("***".to_owned());
+        for secret in ["password_hash", "token", "payment"] {
+            if let Some(value) = content.get_mut(secret) {
+                *value = Value::String("***".to_owned());
+            }
         }
         Ok(content)
     }

@@ -48,6 +48,8 @@ pub struct Erased {
     pub position: u64,
     /// When the rest was done, by the clock of the database.
     pub at: DateTime<Utc>,
+    /// Sessions that were ended, and their records removed; none yet, as long as Redis is away.
+    pub sessions: u64,
     /// What was erased where.
     pub certificate: Certificate,
 }
@@ -109,7 +111,9 @@ impl Erasure {
         };
         // The first one counts: a repeat finds nothing more to erase.
         sqlx::query!(
-            "INSERT INTO erasures (user_id, position, certificate) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            "INSERT INTO erasures (user_id, position, certificate) VALUES ($1, $2, $3)
+             ON CONFLICT (user_id) DO UPDATE SET certificate = excluded.certificate, erased_at = excluded.erased_at
+             WHERE erasures.certificate IS NULL",
             id,
             position.cast_signed(),
             Json(&certificate) as _
@@ -147,13 +151,36 @@ impl Consumer for Erasure {
     }
 }
 
+/// Notes how many sessions of a person were ended; `position` is that of the event that ended the account. The first time counts.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn note_sessions(
+    connection: &mut PgConnection,
+    person: UserId,
+    position: u64,
+    sessions: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO erasures (user_id, position, sessions) VALUES ($1, $2, $3)
+         ON CONFLICT (user_id) DO UPDATE SET sessions = coalesce(erasures.sessions, excluded.sessions)",
+        person.to_string(),
+        position.cast_signed(),
+        sessions.cast_signed()
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 /// What became of a person who was to be erased; `None` if nothing has yet.
 ///
 /// # Errors
 /// When Postgres is not there.
 pub async fn certificate(pool: &PgPool, person: UserId) -> Result<Option<Erased>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT position, erased_at, certificate AS "certificate: Json<Certificate>" FROM erasures WHERE user_id = $1"#,
+        r#"SELECT position, erased_at, coalesce(sessions, 0) AS "sessions!", certificate AS "certificate!: Json<Certificate>"
+           FROM erasures WHERE user_id = $1 AND certificate IS NOT NULL"#,
         person.to_string()
     )
     .fetch_optional(pool)
@@ -161,6 +188,7 @@ pub async fn certificate(pool: &PgPool, person: UserId) -> Result<Option<Erased>
     Ok(row.map(|row| Erased {
         position: row.position.unsigned_abs(),
         at: row.erased_at,
+        sessions: row.sessions.unsigned_abs(),
         certificate: row.certificate.0,
     }))
 }

@@ -29,7 +29,7 @@ use sqlx::PgConnection;
 pub use config::{ConfigError, MailBy, NotificationsConfig, Post, Secret, SmsBy, outbox_in};
 pub use letter::{Facts, LetterError, MailText, OrderFacts, Templates};
 pub use occasion::{Channel, Occasion, Subject, UnknownChannel, occasion};
-pub use record::{Counts, DeadNotification, NotAnId, NotificationId, counts, dead, retry};
+pub use record::{Counts, DeadNotification, NotAnId, NotificationId, Told, counts, dead, retry, told};
 pub use sender::{lease_of, run};
 pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kontor_api::sessions::{ErasedSessions, SessionTerms, Sessions};
 use kontor_eventstore::{
     Clock, Consumer, Ids, KeyEncryption, Keyring, Progress, Resumed, Store, StreamKey, SystemClock, Worker,
     dead_letters, schema,
@@ -169,6 +170,8 @@ impl Runtime {
             self.privacy.journal.clone(),
             self.privacy.outbox.clone(),
         )));
+        let sessions = Sessions::new(self.redis.clone(), SessionTerms::default());
+        consumers.push(Arc::new(ErasedSessions::new(sessions)));
         consumers
     }
 

@@ -6,6 +6,12 @@ use kontor_eventstore::{Ids, SystemClock, schema};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
+/// An address without what only sqlx understands, for Postgres' own programs.
+#[must_use]
+pub fn plain(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(address, _)| address)
+}
+
 /// Session lock of whoever makes the template.
 const TEMPLATE_LOCK: i64 = 0x7465_7374;
 
@@ -52,10 +58,11 @@ impl Database {
         run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
         admin.close().await.unwrap();
         let copy = server.clone().database(&name).to_url_lossy().to_string();
+        // What sqlx says behind the `?` is for sqlx.
+        let (from, to) = (plain(url), plain(&copy));
         let folder = given("KONTOR_TEST_POSTGRES_BIN", "the folder of Postgres' programs");
-        let pipe = format!(
-            "'{folder}/pg_dump' --no-owner '{url}' | '{folder}/psql' -qX -v ON_ERROR_STOP=1 '{copy}'"
-        );
+        let pipe =
+            format!("'{folder}/pg_dump' --no-owner '{from}' | '{folder}/psql' -qX -v ON_ERROR_STOP=1 '{to}'");
         let restored = tokio::process::Command::new("sh")
             .args(["-c", &pipe])
             .output()

@@ -43,6 +43,6 @@ mod wait;
 
 pub use audit::Audit;
 pub use builders::{Item, ProductBuilder};
-pub use database::Database;
+pub use database::{Database, plain};
 pub use shop::{KEK, Opening, Shop, keys};
 pub use wait::{PATIENCE, eventually};

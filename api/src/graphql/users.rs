@@ -15,6 +15,7 @@ use super::scalars::{DateTime, Position, id_argument, version};
 
 mod account;
 mod erase;
+mod export;
 mod inputs;
 mod log_in;
 mod manage;
@@ -24,7 +25,8 @@ mod recovery;
 mod sessions;
 
 pub(crate) use account::AccountMutations;
-pub(crate) use erase::{ErasureMutations, ExportQueries};
+pub(crate) use erase::ErasureMutations;
+pub(crate) use export::ExportQueries;
 pub(crate) use log_in::LogInMutation;
 pub(crate) use manage::UserMutations;
 pub(crate) use payment_methods::{PaymentMethodMutations, payment_method_not_found};

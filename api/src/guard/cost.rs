@@ -18,6 +18,8 @@ const USUAL: u64 = 10;
 const LONGEST_PAGE: u64 = 100;
 /// A change is written to disk, and some hash a password first.
 const CHANGE: u64 = 50;
+/// Reads all there is of somebody, in one field.
+const EXPORT: (&str, u64) = ("exportMyData", 1_000);
 /// What describes the schema, as far as an operation sees it. Costs little a field, but is large.
 const INTROSPECTION: &str = "
 type __Schema { types: [__Type] queryType: __Type mutationType: __Type subscriptionType: __Type directives: [__Directive] }
@@ -282,6 +284,8 @@ impl<'a> Walk<'a> {
             once = once.div_ceil(DESCRIBED).max(1);
         } else if of == root(OperationType::Mutation) {
             once = once.saturating_add(CHANGE);
+        } else if of == root(OperationType::Query) && field.name.node == EXPORT.0 {
+            once = once.saturating_add(EXPORT.1);
         }
         Cost { once, each }
     }

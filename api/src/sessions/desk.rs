@@ -148,6 +148,11 @@ impl SessionDesk {
             .start(session, user_id, &credential, agent, now)
             .await?;
         self.ended.add(&ended).await?;
+        // Whoever was erased meanwhile has had all their sessions ended, perhaps a moment before this one began.
+        if !Account::of(&self.store, user_id).await?.active {
+            self.end(user_id, session).await?;
+            return Err(RenewError::Ended);
+        }
         self.issue(user_id, account, refresh)
     }
 

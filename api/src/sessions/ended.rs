@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use kontor_domain::SessionId;
 use moka::sync::Cache;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -72,15 +72,21 @@ impl EndedSessions {
         let Some(pool) = self.pool.as_ref().filter(|_| !ids.is_empty()) else {
             return Ok(());
         };
+        Self::write(pool, ids).await?;
+        self.note(ids.iter().copied());
+        Ok(())
+    }
+
+    /// Writes down that sessions have ended: every process hears of it when it looks next.
+    pub(super) async fn write(to: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<(), sqlx::Error> {
         let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
         sqlx::query!(
             "INSERT INTO ended_sessions (session_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
             &texts
         )
-        .execute(pool)
-        .await?;
-        self.note(ids.iter().copied());
-        Ok(())
+        .execute(to)
+        .await
+        .map(drop)
     }
 
     fn note(&self, ids: impl Iterator<Item = SessionId>) {

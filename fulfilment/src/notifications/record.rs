@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
+use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
 use super::occasion::Channel;
@@ -295,4 +297,33 @@ pub async fn retry(pool: &PgPool, which: Option<NotificationId>) -> Result<u64, 
     .execute(pool)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// What somebody was told, or is to be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    /// Of the event it tells of.
+    pub position: i64,
+    /// `EMAIL` or `SMS`.
+    pub channel: String,
+    /// What it tells.
+    pub occasion: String,
+    /// `WAITING`, `SENT`, `SKIPPED` or `DEAD`.
+    pub state: String,
+    /// When it was sent, by the clock of the database.
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+/// All that somebody was told or is to be told, oldest first.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn told(pool: &PgPool, user_id: UserId) -> Result<Vec<Told>, sqlx::Error> {
+    sqlx::query_as!(
+        Told,
+        "SELECT position, channel, occasion, state, sent_at FROM notifications WHERE user_id = $1 ORDER BY position, channel",
+        user_id.to_string()
+    )
+    .fetch_all(pool)
+    .await
 }

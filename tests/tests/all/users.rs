@@ -28,6 +28,11 @@ async fn row(shop: &Shop, id: UserId) -> UserRow {
     row.email = unsealed::<Email>(shop, row.email).await;
     row.name = unsealed::<PersonName>(shop, row.name).await;
     row.phone = unsealed::<Phone>(shop, row.phone).await;
+    for method in row.payment_methods.iter_mut() {
+        assert!(method.label.sealed().is_some(), "stored in the clear");
+        let label = shop.store.keyring().reveal(&method.label).await.unwrap();
+        method.label = Personal::new(label.unwrap());
+    }
     row
 }
 

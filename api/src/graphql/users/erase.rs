@@ -1,25 +1,26 @@
-//! The right to be forgotten, and to know what is held before.
+//! The right to be forgotten.
 
-use async_graphql::{Context, Description, ID, InputObject, Json, Object, Result};
+use async_graphql::{Context, Description, ID, InputObject, Object, Result};
 use kontor_domain::{User as Aggregate, UserCommand, UserId};
 use kontor_fulfilment::erasure::{self, Erased};
-use kontor_projections::orders::{self, OrderFilter};
 use kontor_projections::users::Users;
 use kontor_projections::view::View;
-use serde_json::{Value, json};
 
-use super::stored_person;
+use super::log_in::{attempt, from_address};
 use crate::graphql::access::{Permission, logged_in, require};
 use crate::graphql::command::{Ready, UserOutcome, errors, execute};
 use crate::graphql::error::internal;
 use crate::graphql::input::{Check, INPUT, Refusal, refuse};
-use crate::graphql::reads::{app, reach, revealed, settled, unreadable, user};
+use crate::graphql::reads::{app, reach, unreadable};
 use crate::graphql::scalars::{Count, DateTime, Position};
 use crate::graphql::user_errors::{InvalidCredentials, refusals};
+use crate::sessions::erased;
+use crate::throttle::Counted;
 
 refusals! {
     /// Why `eraseUser` did nothing.
-    EraseUserError: InvalidInput, IdempotencyKeyReused, Contended, UserNotFound, InvalidCredentials;
+    EraseUserError: InvalidInput, IdempotencyKeyReused, Contended, UserNotFound, InvalidCredentials,
+                    TooManyAttempts;
 }
 
 /// What `eraseUser` takes.
@@ -79,6 +80,16 @@ impl ErasureCertificate {
         count(self.erased.certificate.log.fingerprints)
     }
 
+    /// Sessions ended, and their records removed.
+    async fn sessions(&self) -> Count {
+        count(self.erased.sessions)
+    }
+
+    /// Tokens in mails to the person that prove nothing any more.
+    async fn tokens(&self) -> Count {
+        count(self.erased.certificate.tokens)
+    }
+
     /// Messages to the person that will not be sent any more.
     async fn notifications(&self) -> Count {
         count(self.erased.certificate.notifications)
@@ -110,7 +121,7 @@ impl EraseUserPayload {
         let Some((person, position)) = self.done else {
             return Ok(None);
         };
-        for consumer in [erasure::NAME, Users::NAME] {
+        for consumer in [erasure::NAME, erased::NAME, Users::NAME] {
             reach(ctx, consumer, position).await?;
         }
         let found = erasure::certificate(app(ctx).store.pool(), person).await;
@@ -185,6 +196,9 @@ async fn erase(ctx: &Context<'_>, input: EraseUserInput) -> Result<UserOutcome, 
 /// That it is they themselves. Whoever is erased already has no password any more, and is told again what was done.
 async fn confirm(ctx: &Context<'_>, id: UserId, password: Option<String>) -> Result<(), Refusal> {
     let app = app(ctx);
+    // Whoever has found a token guesses no further than whoever has not.
+    let own = Counted::new("erase", &id.to_string(), app.throttle.terms.account);
+    attempt(ctx, [Some(own.clone()), from_address(ctx)]).await?;
     let look = |user: &Aggregate, _| (user.is_erased(), user.password_hash().cloned());
     let (erased, hash) = app
         .store
@@ -197,6 +211,7 @@ async fn confirm(ctx: &Context<'_>, id: UserId, password: Option<String>) -> Res
             .verify(hash.as_ref(), password.unwrap_or_default())
             .await
     {
+        app.throttle.forgive(&own, from_address(ctx).as_ref()).await;
         return Ok(());
     }
     let path = INPUT.field("password").path();
@@ -204,64 +219,4 @@ async fn confirm(ctx: &Context<'_>, id: UserId, password: Option<String>) -> Res
         "this is not the present password",
         path,
     )))
-}
-
-/// What is held on whoever asks.
-#[derive(Debug, Default)]
-pub(crate) struct ExportQueries;
-
-/// More orders than anybody has.
-const ALL: i64 = 100_000;
-
-#[Object]
-impl ExportQueries {
-    /// Everything the shop holds on you, as JSON: your account, your orders, and every event about them, oldest first.
-    /// `UNAUTHENTICATED` if you are not logged in.
-    async fn export_my_data(&self, ctx: &Context<'_>) -> Result<Json<Value>> {
-        let id = logged_in(ctx)?.user_id;
-        let app = app(ctx);
-        let Some(row) = settled(ctx, Users::NAME, || user(ctx, id)).await? else {
-            return Ok(Json(Value::Null));
-        };
-        let (email, name, phone) = stored_person(ctx, &row).await?;
-        let filter = OrderFilter {
-            customer_id: Some(id),
-            status: None,
-        };
-        let rows = orders::list(app.store.pool(), &filter, None, ALL).await;
-        let rows = rows.map_err(unreadable(ctx))?;
-        let mut orders = Vec::with_capacity(rows.len());
-        for row in &rows {
-            orders.push(json!({
-                "id": row.id,
-                "status": row.status,
-                "totalMinor": row.total_minor,
-                "refundedMinor": row.refunded_minor,
-                "currency": row.currency,
-                "placedAt": row.placed_at,
-                "items": row.items.0,
-                "shippingAddress": revealed(ctx, &row.shipping_address.0).await?,
-                "timeline": row.timeline.0,
-            }));
-        }
-        let ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
-        let events = app.store.history_of(id, &ids).await;
-        Ok(Json(json!({
-            "exportedAt": app.clock.now(),
-            "account": {
-                "id": row.id,
-                "email": email,
-                "name": name,
-                "phone": phone,
-                "roles": row.roles,
-                "active": row.active,
-                "registeredAt": row.registered_at,
-                "updatedAt": row.updated_at,
-                "notifiedByEmail": row.by_email,
-                "notifiedBySms": row.by_sms,
-            },
-            "orders": orders,
-            "events": events.map_err(|error| internal(ctx, error))?,
-        })))
-    }
 }

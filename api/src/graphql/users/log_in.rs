@@ -182,6 +182,7 @@ async fn log_in(ctx: &Context<'_>, input: LogInInput) -> Result<Granted, Refusal
     match app.sessions.begin(user_id, &found, agent).await {
         Ok(renewed) => Ok(grant(ctx, renewed, in_cookie)),
         Err(RenewError::Unavailable(error)) => Err(unavailable(&error)),
+        Err(RenewError::Ended) => Err(invalid()),
         Err(error) => Err(internal(ctx, error).into()),
     }
 }

@@ -1,7 +1,7 @@
 //! One's sessions: what there is, and ending them.
 
 use async_graphql::{Context, Description, ID, Object, Result};
-use kontor_domain::SessionId;
+use kontor_domain::{SessionId, UserId};
 
 use super::inputs::{EndAllSessionsInput, EndSessionInput, LogOutInput};
 use super::log_in::set_cookie;
@@ -34,6 +34,14 @@ pub(super) fn unavailable(error: &Unavailable) -> Refusal {
     tracing::warn!(%error, "sessions are out of reach");
     let message = "sessions are out of reach at the moment; try again";
     refuse(SessionsUnavailable::new(message, INPUT.path(), 1))
+}
+
+/// The sessions of somebody, newest first.
+pub(super) async fn of(ctx: &Context<'_>, id: UserId) -> Result<Vec<SessionRecord>> {
+    app(ctx).sessions.list(id).await.map_err(|error| {
+        tracing::warn!(%error, "sessions are out of reach");
+        sessions_unavailable()
+    })
 }
 
 /// A session: what begins with `logIn` on some device, and goes on there with `refreshSession`.
@@ -81,10 +89,7 @@ impl SessionQueries {
     /// moment.
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<Session>> {
         let viewer = logged_in(ctx)?;
-        let records = app(ctx).sessions.list(viewer.user_id).await.map_err(|error| {
-            tracing::warn!(%error, "sessions are out of reach");
-            sessions_unavailable()
-        })?;
+        let records = of(ctx, viewer.user_id).await?;
         let session = |record: SessionRecord| Session {
             current: record.id == viewer.session,
             record,

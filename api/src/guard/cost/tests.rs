@@ -3,7 +3,7 @@ use async_graphql::parser::parse_query;
 use super::*;
 
 const SCHEMA: &str = "
-    type Query { orders(first: Int! = 20, after: String): Orders! order(id: ID!): Order best(first: Int! = 5): [Order!]! }
+    type Query { orders(first: Int! = 20, after: String): Orders! order(id: ID!): Order best(first: Int! = 5): [Order!]! exportMyData: JSON! }
     type Orders { edges: [Edge!]! nodes: [Order!]! pageInfo: PageInfo! }
     type Edge { cursor: String! node: Order! }
     type PageInfo { hasNextPage: Boolean! }
@@ -81,6 +81,7 @@ fn doubling_fragments_are_measured_once_each() {
 #[test]
 fn a_change_costs_more_than_a_look() {
     assert_eq!(cost("mutation { change { id } }"), CHANGE + 2);
+    assert_eq!(cost("{ exportMyData }"), EXPORT.1 + 1);
 }
 
 #[test]

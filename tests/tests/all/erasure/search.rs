@@ -118,7 +118,7 @@ fn in_folder(folder: &Path) -> String {
 async fn dump(shop: &Shop) -> String {
     let program = std::env::var("KONTOR_TEST_POSTGRES_BIN").expect("run the tests with scripts/with-servers");
     let output = Command::new(Path::new(&program).join("pg_dump"))
-        .arg(shop.database_url())
+        .arg(kontor_tests::plain(shop.database_url()))
         .output()
         .await
         .expect("pg_dump runs");
