@@ -172,7 +172,10 @@ impl Keyring {
 
     /// Seals values in place with the key of `person`, which is on the disk when this returns. False if the person was
     /// erased: then nothing can be kept of them.
-    pub(crate) async fn seal(
+    ///
+    /// # Errors
+    /// See [`KeyringError`]; some may be sealed then.
+    pub async fn seal(
         &self,
         person: UserId,
         values: Vec<&mut dyn PersonalValue>,

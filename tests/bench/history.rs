@@ -11,7 +11,7 @@ use kontor_domain::{
     Address, Entity, Money, Order, OrderCommand, OrderId, OrderItem, OrderStatus, Personal, Product,
     ProductCommand, ProductEvent, ProductId, Quantity, RefusedItem, ReturnLine, User, UserCommand, UserId,
 };
-use kontor_eventstore::Metadata;
+use kontor_eventstore::{Keyring, Metadata};
 use kontor_projections::copy::Copy;
 use sqlx::PgConnection;
 use ulid::Ulid;
@@ -36,6 +36,8 @@ struct Stream<A: Entity> {
 /// The log, while it is being filled.
 struct Log<'a> {
     connection: &'a mut PgConnection,
+    /// What is personal is sealed with.
+    keyring: Option<&'a Keyring>,
     rows: Copy,
     position: u64,
     time: DateTime<Utc>,
@@ -51,11 +53,17 @@ struct Past<'a> {
     orders: VecDeque<Stream<Order>>,
 }
 
-/// Fills the empty table `events` with at least so many events of a year; how many there are, and how many orders.
-pub(crate) async fn write(connection: &mut PgConnection, events: u64) -> Result<(u64, u64)> {
+/// Fills the empty table `events` with at least so many events of a year, what is personal in them sealed if there is a `keyring`; how
+/// many there are, and how many orders.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    keyring: Option<&Keyring>,
+    events: u64,
+) -> Result<(u64, u64)> {
     let time = "2025-01-01T00:00:00Z".parse()?;
     let log = Log {
         connection,
+        keyring,
         rows: Copy::default(),
         position: 0,
         time,
@@ -279,7 +287,7 @@ impl Log<'_> {
     ) -> Result<Vec<A::Event>> {
         let sink = EventSink::<A>::default();
         stream.state.handle(command, &(), &sink).await?;
-        let events = sink.collect().await;
+        let mut events = sink.collect().await;
         let id = stream.id.to_string();
         let command_id = self.ulid().to_string();
         let metadata = Metadata {
@@ -291,7 +299,10 @@ impl Log<'_> {
             time: self.time.to_rfc3339_opts(SecondsFormat::Micros, true),
             backdated: None,
         };
-        for event in &events {
+        for event in &mut events {
+            if let (Some(keyring), Some(person)) = (self.keyring, A::person(stream.id, event)) {
+                keyring.seal(person, A::personal_in(event)).await?;
+            }
             stream.version += 1;
             self.position += 1;
             self.rows
@@ -301,7 +312,7 @@ impl Log<'_> {
                 .integer(stream.version.cast_signed())
                 .text(event.event_type())
                 .text(event.event_version())
-                .json(event)
+                .json(&*event)
                 .json(&metadata)
                 .time(self.time)
                 .integer(self.position.cast_signed());

@@ -37,12 +37,13 @@ use crate::report::Measure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "append",
     "accepted",
     "hot",
     "paid",
     "replay",
+    "sealed",
     "product",
     "subscribers",
     "guards",
@@ -132,6 +133,7 @@ fn measure(part: &str, admin: &str, file: Option<PathBuf>) -> Result<Vec<Measure
             ("accepted", _) => vec![orders::accepted(admin).await?],
             ("hot", _) => vec![orders::hot(admin).await?],
             ("replay", _) => vec![replay::replay(admin).await?],
+            ("sealed", _) => vec![replay::sealed(admin).await?],
             ("product", _) => vec![product::product(admin).await?],
             ("guards", _) => guards::guards(admin).await?,
             ("sockets", _) => sockets::sockets(admin).await?,

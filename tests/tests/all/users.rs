@@ -176,7 +176,7 @@ async fn a_row_is_what_the_events_say() {
             .fetch_one(&shop.pool)
             .await
             .unwrap();
-    assert_eq!(bones, (None, None, None, false, 12));
+    assert_eq!(bones, (None, None, None, false, 17));
     shop.finish().await;
 }
 

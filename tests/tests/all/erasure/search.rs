@@ -25,7 +25,8 @@ impl Log {
         log
     }
 
-    fn text(&self) -> String {
+    /// What was logged so far.
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
@@ -51,7 +52,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// All that a shop has written, by place.
 pub(crate) struct Places {
-    pub(crate) outbox: String,
+    pub(crate) folder: String,
     dump: String,
     redis: String,
     log: String,
@@ -60,12 +61,13 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) async fn of(shop: &Shop, log: &Log) -> Self {
+    /// `folder` is where whatever it wrote beside its servers is, `log` what it said.
+    pub(crate) async fn of(shop: &Shop, folder: &Path, log: String) -> Self {
         let places = Self {
-            outbox: in_folder(shop.outbox()),
+            folder: in_folder(folder),
             dump: dump(shop).await,
             redis: everything_in_redis(shop).await,
-            log: log.text(),
+            log,
             files: files_of_postgres(shop).await,
         };
         // A search of nothing finds nothing.
@@ -78,7 +80,7 @@ impl Places {
     /// Which of the traces are where, in whatever case.
     pub(crate) fn found(&self, traces: &[&str]) -> BTreeSet<(&'static str, String)> {
         let places = [
-            ("the outbox", &self.outbox),
+            ("the folder", &self.folder),
             ("the dump", &self.dump),
             ("Redis", &self.redis),
             ("the log", &self.log),
