@@ -64,10 +64,10 @@ impl KekOptions {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
                 bail!("give the key-encryption key once: KONTOR_KEK, KONTOR_KEK_FILE or KONTOR_KEK_COMMAND")
             }
-            (Some(key), None, None) => with_older(key),
+            (Some(key), None, None) => with_older(&key),
             (None, Some(file), _) => read(file)?
                 .with_context(|| format!("there is no key-encryption key in {}", file.display()))?,
-            (None, None, Some(command)) => with_older(printed(command)?),
+            (None, None, Some(command)) => with_older(&printed(command)?),
             (None, None, None) => kept_in(data, given)?,
         };
         let mut keys = lines.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -77,7 +77,7 @@ impl KekOptions {
 }
 
 /// The key and, below it, the ones before it from `KONTOR_KEK_OLD`, parted by commas.
-fn with_older(current: String) -> String {
+fn with_older(current: &str) -> String {
     let older = std::env::var("KONTOR_KEK_OLD").unwrap_or_default();
     format!("{current}\n{}", older.replace(',', "\n"))
 }

@@ -134,7 +134,7 @@ impl Kek {
             .chain_update("kontor kek")
             .chain_update(&bytes)
             .finalize();
-        let id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let id = STANDARD.encode(&digest[..6]);
         let key = cipher(&bytes).map_err(|_| KekError)?;
         Ok(Self { id, key })
     }

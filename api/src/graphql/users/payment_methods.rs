@@ -149,18 +149,17 @@ async fn save(
         UserEvent::PaymentMethodSaved { id, label, .. } => Some((*id, label.clone())),
         _ => None,
     });
-    let saved = match saved {
-        Some(saved) => Some(saved),
+    let saved = if saved.is_some() {
+        saved
+    } else {
         // It was kept already, and called so.
-        None => {
-            let token = Personal::new(token);
-            let kept = |user: &Aggregate, _| {
-                let called = |it: &SavedPaymentMethod| (it.id, it.label.clone());
-                user.payment_methods().find(|it| it.token == token).map(called)
-            };
-            let kept = store.look(user, outcome.version, kept).await;
-            kept.map_err(|error| internal(ctx, error))?
-        }
+        let token = Personal::new(token);
+        let kept = |user: &Aggregate, _| {
+            let called = |it: &SavedPaymentMethod| (it.id, it.label.clone());
+            user.payment_methods().find(|it| it.token == token).map(called)
+        };
+        let kept = store.look(user, outcome.version, kept).await;
+        kept.map_err(|error| internal(ctx, error))?
     };
     let saved = match saved {
         Some((id, label)) => PaymentMethod::named(ctx, &id.to_string(), &label).await?,

@@ -163,7 +163,9 @@ async fn everything_in_redis(shop: &Shop) -> String {
             .query_async(&mut connection)
             .await
             .unwrap();
-        text += &format!("{key} {}\n", readable(&value));
+        for part in [key.as_str(), " ", &readable(&value), "\n"] {
+            text.push_str(part);
+        }
     }
     text
 }
