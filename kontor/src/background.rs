@@ -23,7 +23,9 @@ impl Background {
         let runtime = Builder::new_multi_thread()
             .thread_name("kontor-work")
             // Of a thread on Linux, of the whole process elsewhere; and where it is refused, nothing is lost but the order.
-            .on_thread_start(|| drop(setpriority_process(None, NICE)))
+            .on_thread_start(|| {
+                let _ = setpriority_process(None, NICE);
+            })
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
