@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const KEY: &str = "sk_test_kontor";
 /// What the gateway signs its webhooks with.
 const WEBHOOK_SECRET: &str = "whsec_kontor";
+/// Who answers requests.
+const API: &str = "API";
 /// The last line of a program that has begun its work.
 const AT_WORK: &str = "Ctrl-C stops it.";
 
@@ -66,7 +68,7 @@ impl House {
         let mut post =
             |name, arguments: &[&str]| Post::new(name, arguments, ports.next().expect("a free port"));
         let house = Self {
-            api: post("API", &["run", "--api"]),
+            api: post(API, &["run", "--api"]),
             gateway: post("gateway", &["gateway"]),
             workers: terms
                 .workers
@@ -291,6 +293,17 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Why requests failed of which clients were told nothing but `INTERNAL`, as the API logged it, and how often.
+    pub(super) fn incidents(&self) -> BTreeMap<String, i64> {
+        let log = std::fs::read_to_string(self.path().join(format!("{API}.log"))).unwrap();
+        let mut incidents = BTreeMap::new();
+        for line in log.lines().filter(|line| line.contains("a request failed")) {
+            let (_, cause) = line.rsplit_once("error=").unwrap_or(("", line));
+            *incidents.entry(cause.chars().take(100).collect()).or_default() += 1;
+        }
+        incidents
     }
 }
 

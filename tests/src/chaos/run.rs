@@ -80,7 +80,13 @@ async fn live(plan: &Plan, shop: &Shop, house: &House, folder: &Folder, started:
     let audit = shop.audit().await;
     let mut report = Report::of(house, &killed, &customers, &audit);
     report.took = started.elapsed();
+    for (why, number) in folder.incidents() {
+        report.lines.push((format!("INTERNAL: {why}"), number));
+    }
+    let webhooks = webhooks_taken(shop).await;
+    report.lines.push(("webhooks taken".to_owned(), webhooks));
     report.print();
+    assert!(webhooks > 0, "the gateway told the shop of nothing");
     audit.assert_faultless();
     assert_all_there(&audit, plan.orders);
     assert_eq!(
@@ -91,6 +97,13 @@ async fn live(plan: &Plan, shop: &Shop, house: &House, folder: &Folder, started:
     shop.books_balance().await;
     shop.views_are_true().await;
     report
+}
+
+async fn webhooks_taken(shop: &Shop) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM payment_webhooks")
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap()
 }
 
 /// The people of the house, and what they can buy.
