@@ -155,7 +155,7 @@ pub(super) struct Customers {
     /// Where the gateway is.
     pub(super) gateway: String,
     /// Each has every so-manieth order.
-    pub(super) customers: Vec<Person>,
+    pub(super) shoppers: Vec<Person>,
     pub(super) staff: Person,
     pub(super) common: Item,
     pub(super) scarce: Item,
@@ -179,7 +179,7 @@ impl Customers {
         if fate.scarce {
             items.push((&self.scarce, 1));
         }
-        let customer = &self.customers[number % self.customers.len()];
+        let customer = &self.shoppers[number % self.shoppers.len()];
         let placed = customer
             .place(&format!("order {number}"), &items, fate.token)
             .await;

@@ -112,9 +112,9 @@ async fn customers(plan: &Plan, shop: &Shop, house: &House, watched: Cancellatio
     let common = shop.product("COMMON").price(5_00).stock(stock).await;
     let scarce = shop.product("SCARCE").price(9_00).stock(stock / 200).await;
     let endpoint = Endpoint::at(&house.api.url());
-    let mut customers = Vec::new();
+    let mut shoppers = Vec::new();
     for number in 0..CUSTOMERS {
-        customers.push(Person::register(&endpoint, &format!("customer-{number}")).await.0);
+        shoppers.push(Person::register(&endpoint, &format!("customer-{number}")).await.0);
     }
     let (staff, id) = Person::register(&endpoint, "staff").await;
     let grant = UserCommand::GrantRole { role: Role::Staff };
@@ -123,7 +123,7 @@ async fn customers(plan: &Plan, shop: &Shop, house: &House, watched: Cancellatio
         observer: Observer::follow(shop.store.clone(), watched),
         endpoint,
         gateway: house.gateway.url(),
-        customers,
+        shoppers,
         staff,
         common,
         scarce,
