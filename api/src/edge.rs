@@ -3,7 +3,7 @@
 mod headers;
 mod places;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_graphql::ServerError;
@@ -18,6 +18,7 @@ pub(crate) use self::headers::{compressed, hardened};
 pub(crate) use self::places::SocketPlace;
 use self::places::Sockets;
 use crate::address::Proxies;
+use crate::connections::Peer;
 use crate::http::Problem;
 use crate::persisted::TrustedDocuments;
 use crate::rates::{RateLimits, Rates, Verdict};
@@ -85,7 +86,7 @@ impl Edge {
 
     /// Where a request comes from.
     pub(crate) fn address(&self, request: &Request) -> Option<IpAddr> {
-        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+        let ConnectInfo(Peer(peer)) = request.extensions().get::<ConnectInfo<Peer>>()?;
         Some(self.proxies.client(peer.ip(), request.headers()))
     }
 

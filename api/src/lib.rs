@@ -6,6 +6,7 @@
 pub mod address;
 pub mod app;
 pub mod auth;
+mod connections;
 pub mod documents;
 pub mod edge;
 pub mod gate;

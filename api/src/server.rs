@@ -1,7 +1,6 @@
 //! The router, and serving it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use kontor_fulfilment::payments::WebhookVerifier;
 use tokio::net::TcpListener;
@@ -20,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::auth::keys::KNOWN_BEFORE;
+use crate::connections::{Connections, Peer};
 use crate::documents::Engine;
 use crate::edge::{Edge, Protection, compressed, hardened};
 use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
@@ -217,24 +216,21 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Serves until `stop`, then lets requests, streams and sockets end, at most for ten seconds.
+/// Serves until `stop`, then lets requests, streams and sockets end, at most for ten seconds. A connection is cut off when
+/// something written to it has waited for `stalled` because nobody reads it ([`Timing::stalled`]).
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    stalled: Duration,
     stop: CancellationToken,
     sockets: TaskTracker,
 ) -> io::Result<()> {
-    // Without it a message that fits no full packet waits for the last one's acknowledgement: 40 ms.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            debug!(%error, "TCP_NODELAY not set");
-        }
-    });
+    let listener = Connections { listener, stalled };
     // With the peer's address, for who counts by it.
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();

@@ -34,6 +34,8 @@ pub struct Timing {
     pub dead: Duration,
     /// For one message to leave. A reader slower than this is cut off and comes back with its cursor.
     pub send: Duration,
+    /// For anything to leave, over any protocol: a connection whose reader is slower than this is cut off.
+    pub stalled: Duration,
     /// Between a close frame and its answer.
     pub goodbye: Duration,
     /// Between two comments on a stream of server-sent events.
@@ -49,6 +51,7 @@ impl Default for Timing {
             ping: Duration::from_secs(25),
             dead: Duration::from_secs(60),
             send: Duration::from_secs(10),
+            stalled: Duration::from_secs(30),
             goodbye: Duration::from_secs(2),
             comment: Duration::from_secs(15),
         }

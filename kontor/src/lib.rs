@@ -1,5 +1,6 @@
 //! The binary's rooms, as a library so that the tests can enter them.
 
+mod background;
 pub mod cli;
 pub mod commands;
 pub mod import;

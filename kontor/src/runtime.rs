@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::background::Background;
+
 /// Connections to Postgres a process keeps at most, beside its writer's, its listeners' and its
 /// consumers'.
 const CONNECTIONS: u32 = 24;
@@ -83,6 +85,7 @@ pub struct Runtime {
     /// Whoever works in this process, by one name.
     worker: Worker,
     tasks: TaskTracker,
+    background: Background,
 }
 
 impl Runtime {
@@ -147,6 +150,7 @@ impl Runtime {
             stop,
             worker,
             tasks,
+            background: Background::start().context("no threads to work with")?,
         })
     }
 
@@ -179,16 +183,15 @@ impl Runtime {
     /// notes whom to tell. They share the work with the workers of other processes.
     pub fn spawn_workers(&self) {
         for consumer in self.consumers() {
-            self.tasks
-                .spawn(self.worker.clone().run(consumer, self.stop.clone()));
+            self.work(self.worker.clone().run(consumer, self.stop.clone()));
         }
-        self.tasks.spawn(cashier::run(
+        self.work(cashier::run(
             self.worker.clone(),
             self.payments.desk.clone(),
             self.payments.places,
             self.stop.clone(),
         ));
-        self.tasks.spawn(webhook_inbox::run(
+        self.work(webhook_inbox::run(
             self.worker.clone(),
             self.payments.desk.clone(),
             self.payments.places,
@@ -203,7 +206,7 @@ impl Runtime {
     pub fn spawn_senders(&self, post: Post) {
         let post = Arc::new(post);
         for channel in Channel::ALL {
-            self.tasks.spawn(notifications::run(
+            self.work(notifications::run(
                 self.worker.clone(),
                 Arc::clone(&post),
                 Arc::clone(&self.clock),
@@ -211,7 +214,7 @@ impl Runtime {
                 self.stop.clone(),
             ));
         }
-        self.tasks.spawn(account_mail::run(
+        self.work(account_mail::run(
             self.worker.clone(),
             post,
             Arc::clone(&self.clock),
@@ -219,8 +222,12 @@ impl Runtime {
         ));
     }
 
+    fn work(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, self.background.handle());
+    }
+
     fn spawn_mirror<M: MirrorOf>(&self) {
-        self.tasks.spawn(mirror::run::<M>(
+        self.work(mirror::run::<M>(
             self.worker.clone(),
             self.redis.clone(),
             self.stop.clone(),

@@ -67,7 +67,9 @@ pub(crate) async fn unguarded() -> Result<()> {
     };
     let sockets = options.sockets.clone();
     say(format!("http://{}", listener.local_addr()?));
-    serve(listener, router(app, options), runtime.stop.clone(), sockets).await?;
+    let stalled = options.timing.stalled;
+    let router = router(app, options);
+    serve(listener, router, stalled, runtime.stop.clone(), sockets).await?;
     Ok(())
 }
 

@@ -25,8 +25,9 @@ async fn main() -> Result<()> {
         "{} orders, {} kills, seed {}",
         plan.orders, plan.kills, plan.seed
     ));
+    let program = plan.program.clone();
     run(plan).await;
-    hot(500, 5_000).await;
+    hot(&program, 500, 5_000).await;
     say("every order ended, and money and goods are where they belong");
     Ok(())
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use kontor::commands::run::{self, AccountTerms};
 use kontor_api::auth::Grant;
+use kontor_api::transport::Timing;
 use kontor_api::{App, Passwords, Protection, RouterOptions, metrics, router, serve};
 use kontor_domain::{Role, SessionId, UserId};
 use serde_json::{Value, json};
@@ -119,6 +120,7 @@ impl ApiShop {
         let served = tokio::spawn(serve(
             listener,
             router(Arc::clone(&app), options),
+            Timing::default().stalled,
             stop.clone(),
             sockets,
         ));

@@ -11,6 +11,8 @@ use kontor_fulfilment::notifications::occasion;
 
 use crate::shop::Shop;
 
+mod view;
+
 /// Events read at once.
 const PAGE: usize = 4_000;
 /// Faults told in full; the rest is only counted.
@@ -30,6 +32,13 @@ impl Audit {
     pub fn assert_faultless(&self) {
         let told: Vec<_> = self.faults.iter().take(TOLD).collect();
         assert!(told.is_empty(), "{} faults: {told:#?}", self.faults.len());
+    }
+
+    /// What was counted under this name.
+    #[must_use]
+    pub fn number(&self, what: &str) -> i64 {
+        let counted = self.counts.iter().find(|(name, _)| name == what);
+        counted.unwrap_or_else(|| panic!("nobody counted {what}")).1
     }
 
     fn count(&mut self, what: impl Into<String>, number: i64) {
@@ -75,6 +84,8 @@ struct Shelf {
 #[derive(Debug, Default)]
 struct Statement {
     payments: u32,
+    /// Of its payment.
+    status: Option<String>,
     entries: BTreeMap<String, u32>,
     sums: BTreeMap<String, i64>,
 }
@@ -192,6 +203,8 @@ impl Shop {
 
     async fn audit_money(&self, log: &Log, audit: &mut Audit) {
         let mut statements = self.statements().await;
+        let mut views = self.payments_in_view().await;
+        let mut kept_by_views = 0;
         let mut statuses: BTreeMap<&str, i64> = BTreeMap::new();
         let mut kept_by_orders = 0;
         for (id, story) in &log.orders {
@@ -203,12 +216,19 @@ impl Shop {
             kept_by_orders += (story.order.payment()).map_or(0, |it| {
                 it.captured().amount_minor() - it.refunded().amount_minor()
             });
-            for what in unlike(story, &statement) {
+            let view = views.remove(&id.to_string()).unwrap_or_default();
+            kept_by_views += view.captured - view.paid_back;
+            let mut unlike = unlike(story, &statement);
+            unlike.extend(view.unlike(story, &statement));
+            for what in unlike {
                 audit.fault(format!(
                     "{id} {status:?}: {what}; {statement:?}; {:?}",
                     story.happened
                 ));
             }
+        }
+        for id in views.keys() {
+            audit.fault(format!("{id} is in the view, and the log knows nothing of it"));
         }
         for id in statements.keys() {
             audit.fault(format!(
@@ -239,23 +259,31 @@ impl Shop {
             &kept_by_bank,
             &kept_by_orders,
         );
+        audit.expect_same(
+            "captured less refunded, by the bank and by the view",
+            &kept_by_bank,
+            &kept_by_views,
+        );
         for (kind, entries, sum) in &ledger {
             audit.count(format!("ledger: {kind}"), *entries);
             audit.count(format!("ledger: {kind}, pence"), *sum);
         }
         audit.count("captured less refunded, pence, by the orders", kept_by_orders);
+        audit.count("captured less refunded, pence, by the view", kept_by_views);
     }
 
     /// What the bank says of each order it ever heard of.
     async fn statements(&self) -> BTreeMap<String, Statement> {
         let mut statements: BTreeMap<String, Statement> = BTreeMap::new();
-        let payments: Vec<(String, i64)> =
-            sqlx::query_as("SELECT order_id, count(*) FROM simulator.payments GROUP BY order_id")
+        let payments: Vec<(String, String)> =
+            sqlx::query_as("SELECT order_id, status FROM simulator.payments")
                 .fetch_all(&self.pool)
                 .await
                 .unwrap();
-        for (order, number) in payments {
-            statements.entry(order).or_default().payments = u32::try_from(number).unwrap();
+        for (order, status) in payments {
+            let statement = statements.entry(order).or_default();
+            statement.payments += 1;
+            statement.status = Some(status);
         }
         let entries: Vec<(String, String, i64)> =
             sqlx::query_as("SELECT order_id, kind, amount_minor FROM simulator.ledger")

@@ -1,4 +1,5 @@
-//! A house in which everything is killed while customers order and pay: worker, API, gateway, Postgres and Redis.
+//! A house in which everything is killed while customers order and pay: worker, API, gateway, Postgres and Redis. Its processes
+//! are the program itself, and its customers and staff ask over the socket, as everybody does.
 //!
 //! `make chaos` runs it long, `make test` a quick form. At the end, when it is quiet, [`Shop::audit`](crate::Shop::audit) holds
 //! every order against the bank's own ledger, the shelves and the record of notifications.
@@ -6,20 +7,18 @@
 use std::time::{Duration, Instant};
 
 use kontor::terminal::say;
-use kontor_fulfilment::notifications::NotificationsConfig;
-use kontor_fulfilment::payments::stripe::SecretKey;
-use kontor_fulfilment::payments::{GatewayBy, PaymentsConfig, Resilience, SimulatorSettings, StripeSettings};
 
-pub mod counter;
 mod customers;
-pub mod gateway;
 mod hot;
 mod house;
 mod killer;
+mod people;
+mod quiet;
 mod run;
+mod trouble;
 
-pub use hot::rush;
-pub use run::{hot, run};
+pub use hot::{hot, rush};
+pub use run::run;
 
 /// How much chaos.
 #[derive(Debug, Clone)]
@@ -56,48 +55,6 @@ impl Report {
             say(format!("{what:<54} {number:>12}"));
         }
         say(format!("{:<54} {:>10} s", "time", self.took.as_secs()));
-    }
-}
-
-/// The key of the gateway's interface.
-const SECRET: &str = "sk_test_kontor";
-
-/// How the processes of this house are paid: by the gateway at that address, with little patience.
-#[must_use]
-pub fn payments(gateway: &str) -> PaymentsConfig {
-    let stripe = StripeSettings {
-        base_url: gateway.to_owned(),
-        ..StripeSettings::new(SecretKey::new(SECRET))
-    };
-    PaymentsConfig {
-        gateway: GatewayBy::Stripe(stripe),
-        resilience: Resilience {
-            time_limit: Duration::from_secs(2),
-            open_for: Duration::from_secs(1),
-            longest_pause: Duration::from_millis(500),
-            ..Resilience::default()
-        },
-        ..PaymentsConfig::default()
-    }
-}
-
-/// How the bank behaves: slow is slow, and silent is longer than the patience of [`payments`].
-#[must_use]
-fn bank(public_url: String) -> SimulatorSettings {
-    SimulatorSettings {
-        slow: Duration::from_secs(1),
-        silence: Duration::from_secs(30),
-        public_url,
-        ..SimulatorSettings::default()
-    }
-}
-
-/// Letters go out faster than any provider would take them: nobody waits for the last one here.
-#[must_use]
-pub fn post(outbox: std::path::PathBuf) -> NotificationsConfig {
-    NotificationsConfig {
-        rate: 5_000,
-        ..NotificationsConfig::to_outbox(outbox)
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::debug;
 use super::{ExecuteError, Inner, Newest, Outcome, Stored};
 use crate::context::CommandContext;
 use crate::group::{Answer, AppendError, Appended, Chain, NewEvent, Proposal};
-use crate::read::{ReadError, read_stream};
+use crate::read::{ReadError, read};
 use crate::upcast;
 
 /// How often a command is decided again when somebody else was faster, before its sender is told (L5).
@@ -201,17 +201,17 @@ impl Inner {
         if answer.aggregate_type != A::TYPE {
             return Err(ExecuteError::KeyReused);
         }
-        let range = answer.first_sequence..=answer.last_sequence;
-        let events = if range.is_empty() {
+        // A command's events stand side by side in the log. Its aggregate's others may be many thousands: after a crash a process
+        // asks for the answers to all that it had done, and must get them sooner than its lease runs out.
+        let count = (answer.last_sequence + 1).saturating_sub(answer.first_sequence);
+        let events = if count == 0 {
             Vec::new()
         } else {
-            let stream = read_stream(&self.pool, A::TYPE, &answer.aggregate_id)
-                .await
-                .map_err(unavailable)?;
-            stream
+            let written = read(&self.pool, answer.position.saturating_sub(count), count).await;
+            let written = written.map_err(unavailable)?;
+            written
                 .iter()
-                .filter(|e| range.contains(&e.sequence))
-                .filter_map(|e| A::event(&e.body).cloned())
+                .filter_map(|event| A::event(&event.body).cloned())
                 .collect()
         };
         Ok(Outcome {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kontor_api::serve;
+use kontor_api::transport::Timing;
 use kontor_eventstore::{Clock, Ids, SystemClock, schema};
 use kontor_fulfilment::payments::simulator::server;
 use kontor_fulfilment::payments::simulator::webhooks::Webhooks;
@@ -62,6 +63,7 @@ async fn open(
     serve(
         listener,
         server::router(simulator, options.key.clone()),
+        Timing::default().stalled,
         stop.clone(),
         TaskTracker::new(),
     )

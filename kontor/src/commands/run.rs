@@ -134,7 +134,8 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         },
     );
     announce(address, said, samples);
-    serve(listener, router, runtime.stop.clone(), sockets)
+    let stalled = options.edge.timing().stalled;
+    serve(listener, router, stalled, runtime.stop.clone(), sockets)
         .await
         .context("the server failed")?;
     say("stopped");

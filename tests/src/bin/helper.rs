@@ -1,5 +1,5 @@
-//! The other process of a test: `work` runs the workers until its standard input ends, `write` fills the log, `counter` and
-//! `gateway` play their parts in a house of chaos, and `kontor` is the program itself.
+//! The other process of a test: `work` runs the workers until its standard input ends, `write` fills the log, and `kontor` is
+//! the program itself.
 //!
 //! `KONTOR_CRASH_AT` makes it die at a point, as by `kill -9`.
 
@@ -17,7 +17,6 @@ use kontor_eventstore::{Actor, CommandContext, ExecuteError, IdempotencyKey, Sys
 use kontor_fulfilment::erasure::Journal;
 use kontor_fulfilment::notifications::NotificationsConfig;
 use kontor_fulfilment::payments::PaymentsConfig;
-use kontor_tests::chaos::{self, counter, gateway};
 use kontor_tests::examples::gbp;
 use kontor_tests::keys;
 
@@ -45,12 +44,6 @@ async fn play() -> Result<()> {
         .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, port] = arguments.as_slice()
-        && first == "gateway"
-    {
-        say("ready")?;
-        return gateway::serve(&variable("DATABASE_URL")?, port.parse()?).await;
-    }
     let runtime = open(&variable).await?;
     match arguments
         .iter()
@@ -59,14 +52,10 @@ async fn play() -> Result<()> {
         .as_slice()
     {
         ["work"] => work(&runtime, variable("KONTOR_OUTBOX")?.into()).await?,
-        ["counter", port] => {
-            say("ready")?;
-            return counter::serve(runtime, port.parse()?).await;
-        }
         ["write", seed, count, shared] => {
             write(&runtime, seed.parse()?, count.parse()?, shared.parse()?).await?;
         }
-        other => bail!("work, write SEED COUNT PRODUCT, counter PORT or gateway PORT; not {other:?}"),
+        other => bail!("work, or write SEED COUNT PRODUCT; not {other:?}"),
     }
     runtime.close().await;
     Ok(())
@@ -80,12 +69,9 @@ fn privacy(variable: &impl Fn(&'static str) -> Result<String>) -> Result<Privacy
     })
 }
 
-/// With the gateway of `KONTOR_TEST_GATEWAY` and the time to pay of `KONTOR_TEST_PAY_WITHIN` (milliseconds), where they are given.
+/// With the time to pay of `KONTOR_TEST_PAY_WITHIN` (milliseconds), where it is given.
 async fn open(variable: &impl Fn(&'static str) -> Result<String>) -> Result<Runtime> {
-    let mut payments = match std::env::var("KONTOR_TEST_GATEWAY") {
-        Ok(gateway) => chaos::payments(&gateway),
-        Err(_) => PaymentsConfig::default(),
-    };
+    let mut payments = PaymentsConfig::default();
     if let Ok(limit) = std::env::var("KONTOR_TEST_PAY_WITHIN") {
         payments.terms.pay_within = Duration::from_millis(limit.parse()?);
     }
@@ -96,12 +82,7 @@ async fn open(variable: &impl Fn(&'static str) -> Result<String>) -> Result<Runt
 
 async fn work(runtime: &Runtime, outbox: PathBuf) -> Result<()> {
     runtime.spawn_workers();
-    let post = if std::env::var_os("KONTOR_TEST_GATEWAY").is_some() {
-        chaos::post(outbox)
-    } else {
-        NotificationsConfig::to_outbox(outbox)
-    };
-    runtime.spawn_senders(post.open()?);
+    runtime.spawn_senders(NotificationsConfig::to_outbox(outbox).open()?);
     say("ready")?;
     // The test holds the other end, so this ends with it.
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;

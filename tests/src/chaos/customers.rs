@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cqrs_es::Aggregate;
-use kontor_domain::{Order, OrderId, OrderStatus, UserId};
+use kontor_domain::{Order, OrderId, OrderStatus};
 use kontor_eventstore::{Body, Store};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::counter::{Answer, Asked, Wish};
+use super::people::{ANSWER_WITHIN, Endpoint, Person};
 use super::{Dice, insist};
 use crate::builders::Item;
-use crate::examples::{gbp, line};
 
-/// How long one wish may take before it is put again, under the same key.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The code of a refusal to cancel what has ended.
+const TOO_LATE: &str = "ORDER_ACTION_NOT_ALLOWED";
 
 /// Every order as the log has it, followed from the outside.
 #[derive(Debug)]
@@ -151,55 +151,56 @@ impl Fate {
 /// Everybody who wants something, and where they go with it.
 pub(super) struct Customers {
     pub(super) observer: Arc<Observer>,
-    pub(super) http: reqwest::Client,
-    pub(super) counter: String,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Where the gateway is.
     pub(super) gateway: String,
-    pub(super) customer: UserId,
+    /// Each has every so-manieth order.
+    pub(super) shoppers: Vec<Person>,
+    pub(super) staff: Person,
     pub(super) common: Item,
     pub(super) scarce: Item,
     pub(super) seed: u64,
-    /// Orders that the log has acknowledged.
+    /// Orders that the shop has acknowledged.
     pub(super) placed: AtomicUsize,
     /// Orders whose customer has nothing left to do.
     pub(super) done: AtomicUsize,
-    /// How often something had to be asked once more.
-    pub(super) repeats: AtomicUsize,
     pub(super) tokens: std::sync::Mutex<BTreeMap<&'static str, i64>>,
 }
 
 impl Customers {
     /// Lives through the order with this number.
-    pub(super) async fn order(&self, number: usize, id: OrderId) {
+    pub(super) async fn order(&self, number: usize) {
         let mut dice = Dice::new(self.seed, number as u64);
         let fate = Fate::of(&mut dice);
         *(self.tokens.lock().unwrap())
             .entry(fate.token.unwrap_or("without a payment"))
             .or_default() += 1;
-        let quantity = 1 + u32::try_from(dice.roll(3)).unwrap();
-        let mut items = vec![line(&self.common, quantity)];
+        let mut items = vec![(&self.common, 1 + u32::try_from(dice.roll(3)).unwrap())];
         if fate.scarce {
-            items.push(line(&self.scarce, 1));
+            items.push((&self.scarce, 1));
         }
-        let place = Wish::Place {
-            customer: self.customer,
-            items,
-            token: fate.token.map(str::to_owned),
-        };
-        let placed = self.ask(id, "place", place).await;
-        assert_eq!(placed, Answer::Done, "{id}");
+        let customer = &self.shoppers[number % self.shoppers.len()];
+        let placed = customer
+            .place(&format!("order {number}"), &items, fate.token)
+            .await;
+        let id: OrderId = placed.parse().unwrap();
         self.placed.fetch_add(1, Ordering::Relaxed);
         if fate.then == Then::CancelledAtOnce {
-            // Refused if it was rejected already.
-            self.ask(id, "cancel", Wish::Cancel).await;
+            // Too late if it was rejected already.
+            let cancelled = self.cancel(customer, id).await;
+            assert!(
+                cancelled.is_ok() || cancelled == Err(TOO_LATE.to_owned()),
+                "{id}: {cancelled:?}"
+            );
         } else {
-            self.pay(id, fate).await;
-            self.after(id, fate).await;
+            self.pay(customer, id, fate).await;
+            self.after(customer, id, fate).await;
         }
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Does what the bank asks of the customer, if it does.
-    async fn pay(&self, id: OrderId, fate: Fate) {
+    async fn pay(&self, customer: &Person, id: OrderId, fate: Fate) {
         if fate.token != Some("tok_needs_action") || fate.bank == AtTheBank::Forgets {
             return;
         }
@@ -219,21 +220,27 @@ impl Customers {
         let page = format!("{}/actions/{reference}", self.gateway);
         let approve = fate.bank != AtTheBank::Refuses;
         insist("the customer's page", async || {
-            let sent = self
-                .http
-                .post(&page)
-                .form(&[("approve", approve)])
-                .timeout(ANSWER_WITHIN)
-                .send()
-                .await;
-            self.good(sent)
+            let post = self.endpoint.http.post(&page).form(&[("approve", approve)]);
+            let sent = post.timeout(ANSWER_WITHIN).send().await;
+            let status = sent.ok().map(|answer| answer.status());
+            assert!(
+                !status.is_some_and(|it| it.is_client_error()),
+                "{page}: {status:?}"
+            );
+            let good = status.is_some_and(|it| it.is_success());
+            if !good {
+                self.endpoint.again("the customer's page");
+            }
+            good.then_some(())
         })
         .await;
-        self.ask(id, "back", Wish::LookUp).await;
+        let back = json!({ "orderId": id.to_string() });
+        let told = customer.have("confirmPayment", &format!("{id} back"), back).await;
+        assert_eq!(told, Ok(id.to_string()));
     }
 
     /// What staff and customer do with it once it is decided.
-    async fn after(&self, id: OrderId, Fate { token, then, .. }: Fate) {
+    async fn after(&self, customer: &Person, id: OrderId, Fate { token, then, .. }: Fate) {
         let decided = |order: &Order| order.status().filter(|status| *status != OrderStatus::Pending);
         if self.observer.until(id, "it is decided", decided).await != OrderStatus::Confirmed {
             return;
@@ -241,67 +248,52 @@ impl Customers {
         match then {
             Then::Left | Then::CancelledAtOnce => return,
             Then::Cancelled => {
-                self.done(id, "cancel", Wish::Cancel).await;
+                assert_eq!(self.cancel(customer, id).await, Ok(id.to_string()));
                 return;
             }
             Then::Shipped | Then::Delivered | Then::Returned { .. } | Then::Refunded => {
-                self.done(id, "ship", Wish::Ship).await;
+                let how = json!({ "trackingNumber": "TRACK-1" });
+                self.staff_have("shipOrder", id, "ship", how).await;
             }
         }
         if then == Then::Shipped {
             return;
         }
-        self.done(id, "deliver", Wish::Deliver).await;
+        self.staff_have("deliverOrder", id, "deliver", json!({})).await;
         match then {
             Then::Returned { restock } => {
-                let refund = self.common.price;
-                self.done(id, "return", Wish::GiveBack { refund, restock }).await;
+                let refund = money(self.common.price.amount_minor());
+                let back = json!({
+                    "items": [{ "item": 0, "quantity": 1 }],
+                    "refund": refund, "reason": "unwanted", "restock": restock,
+                });
+                self.staff_have("returnItems", id, "return", back).await;
             }
             // Where nothing was paid, nothing is paid back.
             Then::Refunded if token.is_some() => {
                 // Twice: the second may be promised before the first is paid.
                 for (key, pence) in [("refund", 1_00), ("refund again", 1_50)] {
-                    let amount = gbp(pence);
-                    self.done(id, key, Wish::Refund { amount }).await;
+                    let input = json!({ "amount": money(pence), "reason": "scratched" });
+                    self.staff_have("refundOrder", id, key, input).await;
                 }
             }
             _ => {}
         }
     }
 
-    async fn done(&self, id: OrderId, key: &str, wish: Wish) {
-        assert_eq!(self.ask(id, key, wish).await, Answer::Done, "{id}: {key}");
+    async fn cancel(&self, customer: &Person, id: OrderId) -> Result<String, String> {
+        let input = json!({ "orderId": id.to_string(), "reason": "second thoughts" });
+        customer.have("cancelOrder", &format!("{id} cancel"), input).await
     }
 
-    /// Asks at the counter, again and again under one key, until there is an answer.
-    async fn ask(&self, order: OrderId, key: &str, wish: Wish) -> Answer {
-        let asked = Asked {
-            key: format!("{order}/{key}"),
-            order,
-            wish,
-        };
-        insist(key, async || {
-            let sent = self
-                .http
-                .post(&self.counter)
-                .json(&asked)
-                .timeout(ANSWER_WITHIN)
-                .send()
-                .await;
-            self.good(sent)?.json().await.ok()
-        })
-        .await
+    /// Staff do something to an order, and are not refused.
+    async fn staff_have(&self, mutation: &str, id: OrderId, key: &str, mut input: Value) {
+        input["orderId"] = id.to_string().into();
+        let done = self.staff.have(mutation, &format!("{id} {key}"), input).await;
+        assert_eq!(done, Ok(id.to_string()), "{mutation}");
     }
+}
 
-    /// An answer that is one.
-    fn good(&self, sent: reqwest::Result<reqwest::Response>) -> Option<reqwest::Response> {
-        let good = sent.ok().filter(|answer| {
-            assert_ne!(answer.status(), 400, "asked the wrong thing");
-            answer.status().is_success()
-        });
-        if good.is_none() {
-            self.repeats.fetch_add(1, Ordering::Relaxed);
-        }
-        good
-    }
+fn money(pence: i64) -> Value {
+    json!({ "amountMinor": pence, "currency": "GBP" })
 }

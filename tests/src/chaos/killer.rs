@@ -1,21 +1,20 @@
 //! Who kills, whom, and when.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::customers::Customers;
-use super::house::Post;
+use super::house::{House, Post};
 use super::{Dice, Plan, insist};
 
 /// Longer than a lease lasts.
 const ASLEEP: Duration = Duration::from_secs(6);
 
-/// Where a worker may die by itself: every step boundary of the process, the cashier and the consumers.
-const POINTS: [&str; 15] = [
+/// Where a worker may die by itself: every step boundary of the process, the cashier, what deals with webhooks, and the consumers.
+const POINTS: [&str; 22] = [
     "process.reserve_one",
     "process.reserved",
     "process.decided",
@@ -28,18 +27,26 @@ const POINTS: [&str; 15] = [
     "cashier.settled",
     "cashier.expire",
     "cashier.expired",
+    "webhooks.settle",
+    "webhooks.settled",
+    "webhooks.asked",
+    "webhooks.told",
+    "notifications.taken",
+    "notifications.delivered",
+    "notifications.settled",
     "consumer.before_handle",
     "consumer.after_handle",
     "consumer.after_commit",
 ];
 
+/// Where the API may.
+const WEBHOOK_TAKEN: &str = "webhooks.taken";
+
 /// Everybody who can be killed.
 pub(super) struct Killer<'a> {
     pub(super) plan: &'a Plan,
     pub(super) customers: &'a Customers,
-    pub(super) workers: [Arc<Post>; 2],
-    pub(super) counter: Arc<Post>,
-    pub(super) gateway: Arc<Post>,
+    pub(super) house: &'a House,
     /// Of the servers.
     pub(super) data: PathBuf,
 }
@@ -68,15 +75,19 @@ impl Killer<'_> {
             let whom = sure.get(nth).copied().unwrap_or_else(|| dice.roll(20));
             match whom {
                 0..=7 => {
-                    let worker = &self.workers[usize::try_from(whom % 2).unwrap()];
+                    let worker = &self.house.workers[usize::try_from(whom % 2).unwrap()];
                     let next_dies_at = (dice.roll(3) < 2).then(|| {
                         point += 1;
                         format!("{}:{}", POINTS[point % POINTS.len()], 1 + dice.roll(20))
                     });
                     kill(worker, next_dies_at).await;
                 }
-                8..=11 => kill(&self.counter, None).await,
-                12..=15 => kill(&self.gateway, None).await,
+                8..=11 => {
+                    let next_dies_at =
+                        (dice.roll(2) == 0).then(|| format!("{WEBHOOK_TAKEN}:{}", 1 + dice.roll(20)));
+                    kill(&self.house.api, next_dies_at).await;
+                }
+                12..=15 => kill(&self.house.gateway, None).await,
                 16..=17 => {
                     self.kill_server("postgres/postmaster.pid").await;
                     killed.postgres += 1;
@@ -86,7 +97,7 @@ impl Killer<'_> {
                     killed.redis += 1;
                 }
                 _ => {
-                    let worker = &self.workers[usize::try_from(dice.roll(2)).unwrap()];
+                    let worker = &self.house.workers[usize::try_from(dice.roll(2)).unwrap()];
                     // Awake again it may still believe that its leases are its own.
                     if worker.freeze(true) {
                         tokio::time::sleep(ASLEEP).await;

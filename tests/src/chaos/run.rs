@@ -1,28 +1,26 @@
 //! From the opening of the house until it is quiet again.
 
-use std::fs::Permissions;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kontor::servers::{ServerOptions, Servers};
 use kontor::terminal::say;
-use kontor_domain::OrderId;
-use tempfile::TempDir;
+use kontor_domain::{Role, User, UserCommand};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::customers::{Customers, Observer};
-use super::hot::rush;
-use super::house::{Place, Post};
+use super::house::{Folder, House, Terms, servers};
 use super::killer::{Killed, Killer};
-use super::{Plan, Report, insist, payments};
+use super::people::{Endpoint, Person};
+use super::quiet::until_quiet;
+use super::trouble::or_say_why;
+use super::{Plan, Report};
 use crate::audit::Audit;
 use crate::shop::{Opening, Shop};
 
+/// Accounts that orders are placed from.
+const CUSTOMERS: usize = 8;
 /// Pieces of what there is enough of, for each order.
 const ENOUGH: usize = 4;
 
@@ -30,71 +28,40 @@ const ENOUGH: usize = 4;
 /// and holds everything against everything. Panics if anything is not as it must be.
 pub async fn run(plan: Plan) -> Report {
     let started = Instant::now();
-    let (house, servers) = servers().await;
-    let counter_port = free_port(20_000 + u16::try_from(std::process::id() % 9_000).unwrap());
-    let gateway_port = free_port(counter_port + 1);
-    let gateway = format!("http://127.0.0.1:{gateway_port}");
+    let (folder, servers) = servers().await;
     let shop = Opening::default()
         .quiet()
         .redis(servers.redis_url())
-        .payments(payments(&gateway))
         .at(servers.database_url())
         .await;
-    let stock = u32::try_from(plan.orders * ENOUGH).unwrap();
-    let common = shop.product("COMMON").price(5_00).stock(stock).await;
-    let scarce = shop.product("SCARCE").price(9_00).stock(stock / 200).await;
-    let customer = shop.customer().await;
-
-    let place = Place {
-        program: plan.program.clone(),
-        database_url: servers.database_url().to_owned(),
-        redis_url: servers.redis_url().to_owned(),
-        outbox: shop.outbox().to_owned(),
-        gateway: gateway.clone(),
+    let terms = Terms {
+        program: &plan.program,
+        workers: &["worker", "other worker"],
         pay_within: plan.pay_within,
-        logs: house.0.path().to_owned(),
+        leases_run_out: plan.leases_run_out,
+        logs: folder.path(),
     };
-    let workers = [
-        Post::new("worker", &["work"]),
-        Post::new("other worker", &["work"]),
-    ];
-    let counter = Post::new("API", &["counter", &counter_port.to_string()]);
-    let bank = Post::new("gateway", &["gateway", &gateway_port.to_string()]);
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let posts = [&workers[0], &workers[1], &counter, &bank];
-    for post in posts {
-        let pool = (!plan.leases_run_out).then(|| shop.pool.clone());
-        post.keep(place.clone(), pool, &tasks, stop.clone());
-    }
-    all_live(&posts).await;
+    let house = House::open(&shop, terms).await;
+    let living = live(&plan, &shop, &house, &folder, started);
+    let report = or_say_why(&shop, &house, &folder, living).await;
+    house.close().await;
+    shop.finish().await;
+    servers.stop().await.unwrap();
+    report
+}
 
-    let customers = Customers {
-        observer: Observer::follow(shop.store.clone(), stop.clone()),
-        http: reqwest::Client::new(),
-        counter: format!("http://127.0.0.1:{counter_port}/"),
-        gateway,
-        customer,
-        common,
-        scarce,
-        seed: plan.seed,
-        placed: AtomicUsize::new(0),
-        done: AtomicUsize::new(0),
-        repeats: AtomicUsize::new(0),
-        tokens: std::sync::Mutex::default(),
-    };
+async fn live(plan: &Plan, shop: &Shop, house: &House, folder: &Folder, started: Instant) -> Report {
+    let watched = CancellationToken::new();
+    let _watched = watched.clone().drop_guard();
+    let customers = customers(plan, shop, house, watched).await;
     let killer = Killer {
-        plan: &plan,
+        plan,
         customers: &customers,
-        workers: workers.clone(),
-        counter: Arc::clone(&counter),
-        gateway: Arc::clone(&bank),
-        data: house.0.path().to_owned(),
+        house,
+        data: folder.path().to_owned(),
     };
     let buying = futures::stream::iter(0..plan.orders)
-        .map(|number| {
-            let id = OrderId::from_ulid(shop.store.ids().next());
-            customers.order(number, id)
-        })
+        .map(|number| customers.order(number))
         .buffer_unordered(plan.customers)
         .collect::<()>();
     let finished = CancellationToken::new();
@@ -102,93 +69,104 @@ pub async fn run(plan: Plan) -> Report {
         buying.await;
         finished.cancel();
     };
-    let watching = progress(&customers, &plan, started, &finished);
+    let watching = progress(&customers, plan, started, &finished);
     let (killed, (), ()) = tokio::join!(killer.work(), buying, watching);
     say(format!(
         "every customer is done after {} s",
         started.elapsed().as_secs()
     ));
-
-    until_quiet(&shop, started).await;
+    until_quiet(shop, started).await;
 
     let audit = shop.audit().await;
-    let mut report = Report::of(&posts, &killed, &customers, &audit);
+    let mut report = Report::of(house, &killed, &customers, &audit);
     report.took = started.elapsed();
+    for (why, number) in folder.incidents() {
+        report.lines.push((format!("INTERNAL: {why}"), number));
+    }
+    let webhooks = webhooks_taken(shop).await;
+    report.lines.push(("webhooks taken".to_owned(), webhooks));
     report.print();
+    assert!(webhooks > 0, "the gateway told the shop of nothing");
     audit.assert_faultless();
     assert_all_there(&audit, plan.orders);
+    assert_eq!(
+        kept_by_the_api(&customers.staff).await,
+        audit.number("captured less refunded, pence, by the orders"),
+        "captured less refunded, by the API and by the orders"
+    );
     shop.books_balance().await;
     shop.views_are_true().await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    shop.finish().await;
-    servers.stop().await.unwrap();
     report
 }
 
-/// Waits until no order waits, everybody has read the log, and everybody is told.
-async fn until_quiet(shop: &Shop, started: Instant) {
-    // Whoever was frozen or armed may still hold a lease or die: until nothing waits.
-    let mut looks = 0;
-    insist("no order waits any more", async || {
-        let waiting: Vec<String> = sqlx::query_scalar(
-            "SELECT concat_ws(' ', order_id, step, attempts, last_error, due_at - clock_timestamp())
-             FROM pending_orders ORDER BY since",
-        )
-        .fetch_all(&shop.pool)
+async fn webhooks_taken(shop: &Shop) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM payment_webhooks")
+        .fetch_one(&shop.pool)
         .await
-        .ok()?;
-        looks += 1;
-        if looks % 200 == 0 {
-            say(format!(
-                "{} orders still wait, such as {:?}",
-                waiting.len(),
-                waiting.first()
-            ));
-        }
-        waiting.is_empty().then_some(())
-    })
-    .await;
-    say(format!("no order waits after {} s", started.elapsed().as_secs()));
-    shop.nothing_waits().await;
-    insist("everybody is told", async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'WAITING'")
-            .fetch_one(&shop.pool)
-            .await
-            .ok()?;
-        (waiting == 0).then_some(())
-    })
-    .await;
-    shop.redis_caught_up().await;
-    say(format!("it is quiet after {} s", started.elapsed().as_secs()));
+        .unwrap()
 }
 
-async fn all_live(posts: &[&Arc<Post>]) {
-    for post in posts {
-        insist(post.name, async || (post.lives() > 0).then_some(())).await;
+/// The people of the house, and what they can buy.
+async fn customers(plan: &Plan, shop: &Shop, house: &House, watched: CancellationToken) -> Customers {
+    let stock = u32::try_from(plan.orders * ENOUGH).unwrap();
+    let common = shop.product("COMMON").price(5_00).stock(stock).await;
+    let scarce = shop.product("SCARCE").price(9_00).stock(stock / 200).await;
+    let endpoint = Endpoint::at(&house.api.url());
+    let mut shoppers = Vec::new();
+    for number in 0..CUSTOMERS {
+        shoppers.push(Person::register(&endpoint, &format!("customer-{number}")).await.0);
+    }
+    let (staff, id) = Person::register(&endpoint, "staff").await;
+    let grant = UserCommand::GrantRole { role: Role::Staff };
+    shop.send::<User>(id.parse().unwrap(), grant).await;
+    Customers {
+        observer: Observer::follow(shop.store.clone(), watched),
+        endpoint,
+        gateway: house.gateway.url(),
+        shoppers,
+        staff,
+        common,
+        scarce,
+        seed: plan.seed,
+        placed: AtomicUsize::new(0),
+        done: AtomicUsize::new(0),
+        tokens: std::sync::Mutex::default(),
+    }
+}
+
+/// Pence that were taken and have not gone back, over all orders, as staff are told by the API.
+async fn kept_by_the_api(staff: &Person) -> i64 {
+    let query = "query($after: String) { orders(first: 100, after: $after) {
+        nodes { payment { captured { amountMinor } refunded { amountMinor } } }
+        pageInfo { hasNextPage endCursor } } }";
+    let (mut kept, mut after) = (0, Value::Null);
+    loop {
+        let mut page = staff.read(query, json!({ "after": after })).await["orders"].take();
+        for order in page["nodes"].as_array().expect("a page of orders") {
+            let pence = |of: &str| order["payment"][of]["amountMinor"].as_i64().unwrap_or(0);
+            kept += pence("captured") - pence("refunded");
+        }
+        if page["pageInfo"]["hasNextPage"] == false {
+            return kept;
+        }
+        after = page["pageInfo"]["endCursor"].take();
     }
 }
 
 fn assert_all_there(audit: &Audit, placed: usize) {
-    let orders = audit
-        .counts
-        .iter()
-        .find(|(what, _)| what == "orders")
-        .map(|(_, number)| *number);
     assert_eq!(
-        orders,
-        Some(i64::try_from(placed).unwrap()),
+        audit.number("orders"),
+        i64::try_from(placed).unwrap(),
         "every order that was acknowledged is there, once"
     );
 }
 
 impl Report {
     /// Who died, what was asked for, and what was counted.
-    fn of(posts: &[&Arc<Post>], killed: &Killed, customers: &Customers, audit: &Audit) -> Self {
+    fn of(house: &House, killed: &Killed, customers: &Customers, audit: &Audit) -> Self {
         let mut report = Report::default();
         let mut deaths = 0;
-        for post in posts {
+        for post in house.posts() {
             for (how, number) in post.deaths.lock().unwrap().iter() {
                 report
                     .lines
@@ -210,63 +188,15 @@ impl Report {
             "workers asleep for longer than their leases".to_owned(),
             killed.asleep,
         ));
-        let repeats = customers.repeats.load(Ordering::Relaxed);
-        report.lines.push((
-            "requests that had to be repeated".to_owned(),
-            i64::try_from(repeats).unwrap(),
-        ));
+        for (why, number) in customers.endpoint.repeats.lock().unwrap().iter() {
+            report.lines.push((format!("requests repeated: {why}"), *number));
+        }
         for (token, number) in customers.tokens.lock().unwrap().iter() {
             report.lines.push((format!("orders: {token}"), *number));
         }
         report.lines.extend(audit.counts.iter().cloned());
         report
     }
-}
-
-/// Lets many more buy at once than there are pieces, on servers of their own; see [`rush`].
-pub async fn hot(pieces: u32, buyers: usize) -> Report {
-    let (_house, servers) = servers().await;
-    let shop = Opening::default()
-        .redis(servers.redis_url())
-        .at(servers.database_url())
-        .await;
-    let report = rush(&shop, pieces, buyers).await;
-    report.print();
-    shop.books_balance().await;
-    shop.finish().await;
-    servers.stop().await.unwrap();
-    report
-}
-
-/// Servers' data and the processes' logs. Left for whoever wants to know, if something fails.
-struct House(TempDir);
-
-impl Drop for House {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.disable_cleanup(true);
-            say(format!(
-                "the processes' own words are in {}",
-                self.0.path().display()
-            ));
-        }
-    }
-}
-
-/// A Postgres and a Redis that can be killed.
-async fn servers() -> (House, Servers) {
-    let folder = tempfile::Builder::new()
-        .prefix("kontor-chaos.")
-        .permissions(Permissions::from_mode(0o711))
-        .tempdir()
-        .unwrap();
-    let options = ServerOptions {
-        data: folder.path().to_owned(),
-        database_url: None,
-        redis_url: None,
-    };
-    let servers = Servers::start(&options).await.unwrap();
-    (House(folder), servers)
 }
 
 /// Says every now and then how far it is.
@@ -285,12 +215,4 @@ async fn progress(customers: &Customers, plan: &Plan, started: Instant, finished
             )),
         }
     }
-}
-
-/// A port that nobody listens on, below the range the kernel serves outgoing connections from: it must be free again each time
-/// its process comes back.
-fn free_port(from: u16) -> u16 {
-    (from..30_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
 }

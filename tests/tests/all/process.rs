@@ -283,3 +283,30 @@ async fn an_order_of_the_past_is_confirmed_in_the_past() {
     assert_eq!(reserved.metadata().unwrap().backdated.as_deref(), Some("true"));
     shop.finish().await;
 }
+
+/// After a crash of Postgres the process may find that it has lost its place, and asks for everything once more. What it has
+/// done is answered from the log, which must take no longer the more has happened to a product.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_begins_afresh_soon_hears_what_was_done_however_much_happened_to_a_product() {
+    const ORDERS: u32 = 1_500;
+    let shop = Shop::quiet().await;
+    let lamp = shop.product("LAMP").stock(ORDERS).await;
+    let customer = shop.customer().await;
+    let first = shop.branch(Opening::default()).await;
+    let orders = shop.rush(customer, &[(&lamp, 1)], ORDERS as usize).await;
+    shop.caught_up().await;
+    first.close().await;
+    let before = head(&shop.pool).await.unwrap();
+
+    sqlx::query("UPDATE checkpoints SET position = 0 WHERE consumer = 'order_process'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    let second = shop.branch(Opening::default()).await;
+    shop.caught_up().await;
+    assert_eq!(head(&shop.pool).await.unwrap(), before, "nothing was done twice");
+    assert_eq!(shop.stock(lamp.id).await, (ORDERS.into(), ORDERS.into()));
+    assert_eq!(shop.order_row(orders[0]).await.status, "CONFIRMED");
+    second.close().await;
+    shop.finish().await;
+}

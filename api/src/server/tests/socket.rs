@@ -20,7 +20,14 @@ impl Socket {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, sockets) = (bench.transport.stop.clone(), bench.transport.sockets.clone());
-        let served = tokio::spawn(serve(listener, bench.router(), stop.clone(), sockets.clone()));
+        let stalled = bench.transport.timing.stalled;
+        let served = tokio::spawn(serve(
+            listener,
+            bench.router(),
+            stalled,
+            stop.clone(),
+            sockets.clone(),
+        ));
         let mut request = format!("ws://{address}/graphql").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());

@@ -1,6 +1,8 @@
 use axum::body::Body;
 use axum::http::{Request, header};
 use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::http::{Answer, ask};
@@ -87,6 +89,25 @@ async fn a_restart_and_an_expired_token_end_the_stream_without_completing_it() {
         }
         assert!(events.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_cut_off() {
+    let mut bench = Bench::new();
+    bench.transport.timing.stalled = Duration::from_millis(50);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stop, stalled) = (CancellationToken::new(), bench.transport.timing.stalled);
+    tokio::spawn(serve(listener, bench.router(), stalled, stop, TaskTracker::new()));
+    let request = "GET /graphql?query=subscription%7Bflood%7D HTTP/1.1\r\nhost: here\r\naccept: text/event-stream\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 15];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200 OK");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What the buffers held is there; behind it the flood has ended.
+    let rest = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut answer));
+    drop(rest.await.expect("the connection was cut off"));
 }
 
 #[tokio::test]

@@ -326,7 +326,7 @@ async fn an_order_that_is_shipped_after_its_money_was_let_go_waits_for_staff() {
     let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_approved").await;
     shop.until_it_is(order, OrderStatus::Confirmed).await;
     let elsewhere = Void {
-        key: "on the bank's own pages".to_owned(),
+        key: "by-hand".to_owned(),
         order_id: order.to_string(),
         reference: shop.reference_of(order).await,
     };
