@@ -32,6 +32,7 @@ impl Background {
     }
 
     /// To spawn there.
+    #[expect(clippy::expect_used, reason = "it is taken out only when it is dropped")]
     pub(crate) fn handle(&self) -> &Handle {
         self.0.as_ref().expect("it is there until it is dropped").handle()
     }
