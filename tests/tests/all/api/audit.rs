@@ -112,7 +112,7 @@ async fn a_strangers_word_on_its_address_is_not_written_down() {
     let admin = api.admin().await;
     let client = api.visitor().with_header("x-forwarded-for", "203.0.113.7");
     let input = json!({ "email": "a@example.com", "name": "A", "password": "a long and winding road" });
-    client.mutation("registerUser", input).await.done();
+    let _ = client.mutation("registerUser", input).await.done();
     let registered = entries(&admin, json!({ "kind": "Registered", "actor": "anonymous" })).await;
     assert_eq!(column(&registered, "address"), ["127.0.0.1"]);
     assert_eq!(
@@ -260,7 +260,7 @@ async fn filters_go_together_and_pages_miss_and_repeat_nothing() {
         let named = staff
             .clone()
             .with_header("x-request-id", &format!("round-{round}"));
-        named.mutation("receiveStock", receive.clone()).await.done();
+        let _ = named.mutation("receiveStock", receive.clone()).await.done();
         // A deed between the events, by somebody else.
         let user = json!({ "userId": staff.id(), "role": "ADMIN" });
         assert_eq!(
@@ -270,7 +270,7 @@ async fn filters_go_together_and_pages_miss_and_repeat_nothing() {
         api.runtime.deeds.flushed().await;
     }
     let end = SystemClock.now();
-    admin.mutation("receiveStock", receive).await.done();
+    let _ = admin.mutation("receiveStock", receive).await.done();
 
     let by_staff = json!({ "actor": staff.id() });
     let kinds = entries(&admin, by_staff.clone()).await;
@@ -325,7 +325,7 @@ async fn filters_go_together_and_pages_miss_and_repeat_nothing() {
                 break;
             }
             after = page["pageInfo"]["endCursor"].take();
-            staff
+            let _ = staff
                 .mutation(
                     "receiveStock",
                     json!({ "productId": lamp.id.to_string(), "quantity": 1 }),

@@ -97,10 +97,10 @@ async fn a_request_leads_to_stock_money_and_mail() {
         ("EVENT", "StockReserved", PROCESS, "PROCESS"),
         ("PROCESS", "", PROCESS, "Placed"),
         ("EVENT", "Reserved", PROCESS, "PROCESS"),
-        ("PAYMENT", "", CASHIER, "Reserved"),
+        ("PAYMENT", "", CASHIER, "Placed"),
         ("EVENT", "PaymentAuthorised", CASHIER, "PAYMENT"),
         ("EVENT", "Confirmed", CASHIER, "PAYMENT"),
-        ("MESSAGE", "OrderConfirmed", NOTIFIER, "Confirmed"),
+        ("MESSAGE", "ORDER_CONFIRMED", NOTIFIER, "Confirmed"),
     ];
     assert_eq!(trail.told(), placing);
     for step in &trail.0 {
@@ -112,7 +112,7 @@ async fn a_request_leads_to_stock_money_and_mail() {
         };
         assert_eq!([&step["address"], &step["request"]], [&address, &of], "{step}");
     }
-    let mail = trail.find("OrderConfirmed");
+    let mail = trail.find("ORDER_CONFIRMED");
     assert_eq!(
         (&mail["state"], &mail["subject"]),
         (&json!("SENT"), &json!(customer))
@@ -131,7 +131,7 @@ async fn a_request_leads_to_stock_money_and_mail() {
     let expected = [
         ("COMMAND", "", &*worker, ""),
         ("EVENT", "Shipped", &worker, "COMMAND"),
-        ("MESSAGE", "OrderShipped", NOTIFIER, "Shipped"),
+        ("MESSAGE", "ORDER_SHIPPED", NOTIFIER, "Shipped"),
         ("EVENT", "PaymentCaptured", CASHIER, "PAYMENT"),
         ("EVENT", "ReservationCommitted", PROCESS, "PROCESS"),
         ("PAYMENT", "", CASHIER, "Shipped"),
@@ -201,7 +201,7 @@ async fn what_the_bank_tells_later_is_part_of_the_request() {
             ("PAYMENT", "", "system:payment_webhooks", "PaymentActionRequired"),
             ("EVENT", "PaymentAuthorised", "system:payment_webhooks", "PAYMENT"),
             ("EVENT", "Confirmed", "system:payment_webhooks", "PAYMENT"),
-            ("MESSAGE", "OrderConfirmed", NOTIFIER, "Confirmed"),
+            ("MESSAGE", "ORDER_CONFIRMED", NOTIFIER, "Confirmed"),
         ]
     );
     api.finish().await;
