@@ -106,7 +106,7 @@ impl Cashier<'_> {
             diary::hurry(pool).await?;
         }
         *was_open = !closed;
-        let room = self.room(busy.len());
+        let room = self.desk.room(self.places, busy.len());
         if room == 0 {
             return Ok(true);
         }
@@ -141,17 +141,6 @@ impl Cashier<'_> {
             }
         }
         Ok(true)
-    }
-
-    /// How many more orders may be attended to.
-    fn room(&self, busy: usize) -> usize {
-        let most = match self.desk.breaker() {
-            BreakerState::Closed => self.places,
-            BreakerState::Open { until } if until > self.desk.clock.now() => 0,
-            // One of them is the probe.
-            BreakerState::Open { .. } | BreakerState::HalfOpen => 1,
-        };
-        most.saturating_sub(busy)
     }
 
     fn lost(lease: &Lease) -> bool {

@@ -97,7 +97,7 @@ impl Inbox<'_> {
             record::hurry(pool).await?;
         }
         *was_open = !closed;
-        let room = self.room(busy.len());
+        let room = self.desk.room(self.places, busy.len());
         if room == 0 {
             return Ok(());
         }
@@ -108,17 +108,6 @@ impl Inbox<'_> {
             busy.begin(reference, async move { deal::deal_with(&desk, told).await });
         }
         Ok(())
-    }
-
-    /// How many more payments may be asked about.
-    fn room(&self, busy: usize) -> usize {
-        let most = match self.desk.breaker() {
-            BreakerState::Closed => self.places,
-            BreakerState::Open { until } if until > self.desk.clock.now() => 0,
-            // It may be the probe, if no order is.
-            BreakerState::Open { .. } | BreakerState::HalfOpen => 1,
-        };
-        most.saturating_sub(busy)
     }
 
     /// Writes down what came of it; false if that is not ours to do any more.

@@ -2,15 +2,50 @@
 
 use std::time::Duration;
 
-use kontor_domain::{Order, OrderCommand, OrderId, OrderStatus, Payment, UserId};
-use kontor_eventstore::read;
-use kontor_fulfilment::payments::Simulator;
+use kontor::runtime::Runtime;
+use kontor_domain::{Order, OrderCommand, OrderId, OrderStatus, Payment, PaymentReference, UserId};
+use kontor_eventstore::{CommandContext, Outcome, read};
+use kontor_fulfilment::payments::{DeskError, Simulator};
 
 use crate::builders::Item;
 use crate::shop::Shop;
 use crate::wait::eventually;
 
+/// What a customer's app causes when they are back from the bank's page: asks the gateway how the payment is, and tells the
+/// order. `None` if the order knows of no payment to ask for.
+pub(crate) async fn look_up(
+    runtime: &Runtime,
+    order: OrderId,
+    context: CommandContext,
+) -> Result<Option<Outcome<Order>>, DeskError> {
+    let known = |order: &Order, _| order.payment()?.reference().cloned();
+    let Some(reference) = runtime.store.look(order, 0, known).await? else {
+        return Ok(None);
+    };
+    let desk = &runtime.payments.desk;
+    let payment = desk.ask_about(&reference).await?;
+    desk.observe(order, payment, context).await.map(Some)
+}
+
 impl Shop {
+    /// The customer is back from the bank's page; what the order learnt.
+    pub async fn customer_is_back(&self, order: OrderId) -> Outcome<Order> {
+        let told = look_up(&self.runtime, order, self.context()).await;
+        told.unwrap().expect("a payment to ask for")
+    }
+
+    /// What the bank calls an order's payment, as soon as the order knows.
+    pub async fn reference_of(&self, order: OrderId) -> PaymentReference {
+        let mut reference = None;
+        eventually("the payment has a name", async || {
+            let known = |order: &Order, _| order.payment()?.reference().cloned();
+            reference = self.store.look(order, 0, known).await.unwrap();
+            reference.is_some().then_some(())
+        })
+        .await;
+        reference.unwrap()
+    }
+
     /// Places an order that is paid by a payment method of the simulator, such as `tok_approved`.
     pub async fn paid_order(&self, customer_id: UserId, items: &[(&Item, u32)], token: &str) -> OrderId {
         let id = OrderId::from_ulid(self.store.ids().next());

@@ -126,10 +126,13 @@ impl Placed {
             Some(PaymentStatus::Authorised | PaymentStatus::RequiresAction) if unwanted => {
                 Some(PaymentDue::Void { reference })
             }
-            Some(PaymentStatus::Authorised) if taken => Some(PaymentDue::Capture {
-                reference: reference?,
-                amount: payment.authorised,
-            }),
+            // Let go behind our back, though the goods are gone: the gateway will refuse, and staff must see that.
+            Some(PaymentStatus::Authorised | PaymentStatus::Voided) if taken && !unwanted => {
+                Some(PaymentDue::Capture {
+                    reference: reference?,
+                    amount: payment.authorised,
+                })
+            }
             Some(PaymentStatus::Captured) => {
                 // What was promised while all of it was held may be more than what was taken in the end.
                 let covered = self.owed.amount_minor() <= payment.captured.amount_minor();

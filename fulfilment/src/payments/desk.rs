@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor_domain::{
-    CaptureAt, Order, OrderCommand, OrderError, OrderId, PaymentReference, PaymentState, PendingStep,
-};
+use kontor_domain::{CaptureAt, Order, OrderCommand, OrderError, OrderId, PaymentReference, PaymentState};
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Clock, CommandContext, ExecuteError, Outcome, Store};
 
@@ -103,6 +101,17 @@ impl PaymentDesk {
         self.gateway.under_way()
     }
 
+    /// How many more may ask the gateway when so many do: up to `places`, nobody while the breaker is open, and then one, who is
+    /// the probe.
+    pub(crate) fn room(&self, places: usize, asking: usize) -> usize {
+        let most = match self.breaker() {
+            BreakerState::Closed => places,
+            BreakerState::Open { until } if until > self.clock.now() => 0,
+            BreakerState::Open { .. } | BreakerState::HalfOpen => 1,
+        };
+        most.saturating_sub(asking)
+    }
+
     /// Tells an order how its payment is, by whomever it was heard. A repeat changes nothing.
     ///
     /// # Errors
@@ -115,28 +124,6 @@ impl PaymentDesk {
     ) -> Result<Outcome<Order>, DeskError> {
         self.tell(order_id, OrderCommand::ObservePayment { payment }, context)
             .await
-    }
-
-    /// Asks the gateway how an order's payment is, and tells the order. `None` if the order knows of no payment to ask for.
-    ///
-    /// # Errors
-    /// See [`DeskError`].
-    pub async fn look_up(
-        &self,
-        order_id: OrderId,
-        context: CommandContext,
-    ) -> Result<Option<Outcome<Order>>, DeskError> {
-        let reference = self
-            .store
-            .look(order_id, 0, |order: &Order, _| {
-                order.payment()?.reference().cloned()
-            })
-            .await?;
-        let Some(reference) = reference else {
-            return Ok(None);
-        };
-        let payment = self.ask_about(&reference).await?;
-        self.observe(order_id, payment, context).await.map(Some)
     }
 
     /// Asks the gateway how a payment is.
@@ -160,17 +147,6 @@ impl PaymentDesk {
                 ExecuteError::Refused(refusal) => DeskError::Refused(refusal),
                 other => DeskError::Unavailable(other.to_string()),
             })
-    }
-
-    /// What an order waits for, as the log has it.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn pending(&self, order_id: OrderId) -> Result<Option<PendingStep>, ReadError> {
-        let capture = self.terms.capture;
-        self.store
-            .look(order_id, 0, |order: &Order, _| order.pending(capture))
-            .await
     }
 }
 

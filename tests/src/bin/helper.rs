@@ -39,7 +39,7 @@ fn main() -> Result<ExitCode> {
 async fn play() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::ERROR)
+        .with_max_level(tracing::Level::WARN)
         .init();
     let variable = |name: &'static str| std::env::var(name).context(name);
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::examples::{address, pieces, reason};
+use crate::paying::look_up;
 
 /// What somebody wants of an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,7 +79,7 @@ async fn answer(
     let context = CommandContext::new(asked.key, Actor::System("chaos"), runtime.clock.now());
     let command = match asked.wish {
         Wish::LookUp => {
-            let told = runtime.payments.desk.look_up(id, context).await;
+            let told = look_up(&runtime, id, context).await;
             return match told {
                 Ok(_) => Ok(Json(Answer::Done)),
                 Err(DeskError::Refused(error)) => Ok(Json(Answer::Refused(error.to_string()))),

@@ -72,7 +72,12 @@ impl Observer {
         };
         tokio::time::timeout(Duration::from_secs(240), seen)
             .await
-            .unwrap_or_else(|_| panic!("{id} never came to this: {what}"))
+            .unwrap_or_else(|_| {
+                let orders = self.orders.lock().unwrap();
+                let order = orders.get(&id);
+                let read = *self.position.borrow();
+                panic!("{id} never came to this: {what}; read up to {read}, it is {order:?}")
+            })
     }
 }
 

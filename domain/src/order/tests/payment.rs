@@ -180,7 +180,7 @@ fn authorise_due() -> PaymentDue {
     }
 }
 
-fn capture_due() -> PaymentDue {
+pub(super) fn capture_due() -> PaymentDue {
     PaymentDue::Capture {
         reference: reference(),
         amount: gbp(3500),

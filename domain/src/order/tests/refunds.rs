@@ -59,6 +59,21 @@ fn what_was_not_taken_is_not_paid_back() {
 }
 
 #[test]
+fn money_let_go_behind_our_back_is_not_forgotten() {
+    let paid = [authorised(), confirmed(), voided()];
+    assert_eq!(due(&paid), None);
+    let gone = [&paid[..], &[shipped()]].concat();
+    assert_eq!(due(&gone), Some(super::payment::capture_due()));
+    let by_hand = settled(PaymentStep::Capture, Some(gbp(3500)));
+    given(reserved(&gone))
+        .when(settle())
+        .then_expect_events(vec![by_hand.clone()]);
+    assert_eq!(due(&[&gone[..], &[by_hand]].concat()), None);
+    let called_off = [&paid[..], &[cancelled()]].concat();
+    assert_eq!(due(&called_off), None);
+}
+
+#[test]
 fn what_staff_settle_is_done() {
     let paid = [authorised(), confirmed(), shipped()];
     let taken = [&paid[..], &[captured(), refund_ordered(500, 500)]].concat();

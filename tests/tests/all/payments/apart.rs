@@ -183,8 +183,7 @@ async fn a_shop_and_localstripe() {
         .post(&format!("/v1/payment_intents/{reference}/_authenticate"), &form)
         .await;
     // It tells nobody that money is held, so somebody has to ask: the customer's app, say.
-    let desk = &api.runtime.payments.desk;
-    desk.look_up(waiting, api.context()).await.unwrap();
+    api.customer_is_back(waiting).await;
     api.until_status(waiting, "CONFIRMED").await;
 
     let cancelled = place(&api, customer, &[(&lamp, 1)], "pm_card_visa").await;

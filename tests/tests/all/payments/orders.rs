@@ -9,7 +9,9 @@ use kontor_domain::{
 };
 use kontor_eventstore::Body;
 use kontor_eventstore::read::read_stream;
-use kontor_fulfilment::payments::{GatewayBy, PaymentTerms, PaymentsConfig, Resilience, SimulatorSettings};
+use kontor_fulfilment::payments::{
+    GatewayBy, PaymentGateway, PaymentTerms, PaymentsConfig, Resilience, SimulatorSettings, Void,
+};
 use kontor_tests::examples::{gbp, reason};
 use kontor_tests::{Item, Opening, Shop, eventually};
 
@@ -158,26 +160,13 @@ async fn an_order_waits_for_its_customer_and_hears_what_they_did() {
             (waiting == [(order.to_string(), "CUSTOMER_ACTION".to_owned())]).then_some(())
         })
         .await;
-        let payment = shop.runtime.payments.desk.pending(order).await.unwrap();
-        assert_eq!(
-            payment.map(kontor_domain::PendingStep::as_str),
-            Some("CUSTOMER_ACTION")
-        );
-        let reference = shop
-            .store
-            .inspect(order, |order: &Order, _| {
-                order.payment().unwrap().reference().cloned()
-            })
-            .await
-            .unwrap()
-            .unwrap();
+        let reference = shop.reference_of(order).await;
         shop.bank().complete_action(&reference, approve).await.unwrap();
         // The customer's app says that they are back.
-        let desk = &shop.runtime.payments.desk;
-        desk.look_up(order, shop.context()).await.unwrap();
+        shop.customer_is_back(order).await;
         shop.until_it_is(order, ends).await;
         // A second time, nothing is new.
-        let again = desk.look_up(order, shop.context()).await.unwrap().unwrap();
+        let again = shop.customer_is_back(order).await;
         assert_eq!(again.events, []);
         let expected: &[_] = if approve { &[("AUTHORISE", 10_00)] } else { &[] };
         assert_eq!(shop.ledger_of(order).await, entries(expected));
@@ -191,15 +180,9 @@ async fn a_customer_who_failed_at_the_bank_before_the_order_was_cancelled_leaves
     let lamp = lamp(&shop).await;
     let customer = shop.customer().await;
     let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_needs_action").await;
-    let mut reference = None;
-    eventually("it waits for the customer", async || {
-        let look = |order: &Order, _| order.payment()?.reference().cloned();
-        reference = shop.store.inspect(order, look).await.unwrap();
-        reference.is_some().then_some(())
-    })
-    .await;
+    let reference = shop.reference_of(order).await;
     // Nobody tells the shop.
-    let failed = shop.bank().complete_action(&reference.unwrap(), false).await;
+    let failed = shop.bank().complete_action(&reference, false).await;
     failed.unwrap();
     let cancel = OrderCommand::Cancel {
         reason: reason("changed their mind"),
@@ -311,6 +294,62 @@ async fn a_shop_may_capture_at_confirmation_and_pays_back_what_is_cancelled() {
     assert_eq!(shop.ledger_of(kept).await, entries(&taken));
     let back = [taken[0], taken[1], ("REFUND", 10_00)];
     assert_eq!(shop.ledger_of(cancelled).await, entries(&back));
+    all_is_well(shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_held_for_an_order_that_was_cancelled_meanwhile_is_let_go() {
+    let shop = Shop::start().await;
+    let lamp = lamp(&shop).await;
+    let customer = shop.customer().await;
+    let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_slow").await;
+    eventually("the bank holds the money, and has not said so", async || {
+        (shop.ledger_of(order).await == entries(&[("AUTHORISE", 10_00)])).then_some(())
+    })
+    .await;
+    let seen = shop.store.look(order, 0, |order: &Order, _| order.status()).await;
+    assert_eq!(seen.unwrap(), Some(OrderStatus::Pending));
+    cancel(&shop, order).await;
+    shop.nothing_waits().await;
+    let expected = entries(&[("AUTHORISE", 10_00), ("VOID", 10_00)]);
+    assert_eq!(shop.ledger_of(order).await, expected);
+    assert_eq!(shop.stock(lamp.id).await, (10, 0));
+    all_is_well(shop).await;
+}
+
+/// Money that is held runs out at a bank after some days, and somebody may let it go on the bank's own pages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_shipped_after_its_money_was_let_go_waits_for_staff() {
+    let shop = Shop::start().await;
+    let lamp = lamp(&shop).await;
+    let customer = shop.customer().await;
+    let order = shop.paid_order(customer, &[(&lamp, 1)], "tok_approved").await;
+    shop.until_it_is(order, OrderStatus::Confirmed).await;
+    let elsewhere = Void {
+        key: "on the bank's own pages".to_owned(),
+        order_id: order.to_string(),
+        reference: shop.reference_of(order).await,
+    };
+    shop.bank().void(&elsewhere).await.unwrap();
+    shop.ship(order).await;
+    eventually("staff are told why it waits", async || {
+        let error: Option<String> = sqlx::query_scalar(
+            "SELECT last_error FROM pending_orders WHERE step = 'CAPTURE' AND due_at IS NULL",
+        )
+        .fetch_optional(&shop.pool)
+        .await
+        .unwrap()?;
+        error.unwrap().contains("refused").then_some(())
+    })
+    .await;
+    let known = |order: &Order, _| order.payment().unwrap().status();
+    let known = shop.store.look(order, 0, known).await.unwrap();
+    assert_eq!(known, Some(PaymentStatus::Voided), "and the order knows");
+    let by_hand = OrderCommand::SettleByHand {
+        capture: CaptureAt::Shipment,
+        reason: reason("paid by transfer"),
+    };
+    shop.send::<Order>(order, by_hand).await;
     all_is_well(shop).await;
 }
 
