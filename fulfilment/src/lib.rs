@@ -13,7 +13,6 @@ pub mod waiting;
 pub mod webhook_inbox;
 
 mod pending;
-mod plans;
 mod under_way;
 
 pub use notifications::Notifications;
