@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kontor_eventstore::{Clock, Progress, Store};
+use kontor_domain::Personal;
+use kontor_eventstore::{Clock, Deeds, Origin, Progress, Store};
 use kontor_fulfilment::payments::PaymentDesk;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::mirror::Redis;
@@ -50,6 +51,8 @@ pub struct App {
     pub standing: Standing,
     /// Begins, renews and ends sessions.
     pub sessions: SessionDesk,
+    /// Notes what is done and is no event.
+    pub deeds: Deeds,
     /// Counts attempts at what can be guessed.
     pub throttle: Throttle,
     /// Hashes and checks passwords.
@@ -85,4 +88,15 @@ pub struct RequestInfo {
     pub session: Option<RefreshToken>,
     /// Whether the answer can set a cookie: it has headers of its own.
     pub sets_cookies: bool,
+}
+
+impl RequestInfo {
+    /// The request, as what it sets off is written down with.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            request: self.request_id.clone(),
+            address: self.address.map(Personal::new),
+        }
+    }
 }

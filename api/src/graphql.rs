@@ -1,7 +1,8 @@
 //! The GraphQL schema: what clients see of Kontor.
 //!
 //! GraphQL types are newtypes over the rows of the views, and mutations are commands with their refusals spelt out. Nothing
-//! here reads the log or decides anything: resolvers ask the views through [`reads`], and [`access`] says who may.
+//! here decides anything, and nothing but [`audit`] reads the log: resolvers ask the views through [`reads`], and [`access`] says
+//! who may.
 
 #![expect(
     clippy::unused_async,
@@ -16,6 +17,7 @@ use crate::app::App;
 use crate::timed::Timed;
 
 mod access;
+mod audit;
 mod command;
 mod connection;
 mod error;
@@ -38,7 +40,7 @@ const LOOK: u64 = 8_000;
 const REPORT: u64 = 15_000;
 const CHANGE: u64 = 20_000;
 
-/// What can be read. Every query but `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
+/// What can be read. Every query but `audit`, `log`, `paymentGateway` and `waitingOrders` takes `atLeast`, the `position` that a mutation
 /// answered with, and then answers with nothing older than that.
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
@@ -50,6 +52,7 @@ pub struct Query(
     Timed<users::ExportQueries, REPORT>,
     Timed<sales::SalesQueries, REPORT>,
     Timed<operations::OperationQueries, LOOK>,
+    Timed<audit::AuditQueries, LOOK>,
     Timed<payment_gateway::PaymentGatewayQuery, LOOK>,
     Timed<node::NodeQueries, LOOK>,
 );

@@ -132,7 +132,11 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         router = router
             .merge(endpoint(transport))
             .route("/.well-known/jwks.json", get(jwks).with_state(app.tokens.clone()))
-            .merge(webhooks::routes(&app, options.webhooks))
+            .merge(webhooks::routes(
+                &app,
+                options.webhooks,
+                protection.proxies.clone(),
+            ))
             .merge(playground::routes(options.playground));
         if let Some(page) = options.simulator {
             router = router.nest(SIMULATOR, page);

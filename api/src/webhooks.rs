@@ -2,15 +2,19 @@
 //!
 //! Believed by its signature, kept once, thanked when it is on the disk. What follows from it is another's work.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::{Extension, Router};
+use kontor_domain::Personal;
+use kontor_eventstore::deeds::Kind;
+use kontor_eventstore::{Actor, Deed, Origin};
 use kontor_fulfilment::payments::webhook::SIGNATURE_HEADER;
 use kontor_fulfilment::payments::{WebhookError, WebhookEvent, WebhookVerifier};
 use kontor_fulfilment::webhook_inbox::{self, Taken};
@@ -18,6 +22,7 @@ use metrics::counter;
 use tracing::{debug, warn};
 
 use crate::App;
+use crate::address::Proxies;
 
 /// Where the gateway posts.
 pub const PATH: &str = "/webhooks/payments";
@@ -30,21 +35,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Door {
     app: Arc<App>,
     verifier: Arc<WebhookVerifier>,
+    proxies: Arc<Proxies>,
 }
 
 /// `/webhooks/payments`. With a verifier that believes nobody it refuses everything.
-pub(crate) fn routes(app: &Arc<App>, verifier: WebhookVerifier) -> Router {
+pub(crate) fn routes(app: &Arc<App>, verifier: WebhookVerifier, proxies: Proxies) -> Router {
     Router::new()
         .route(PATH, post(hear))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Door {
             app: Arc::clone(app),
             verifier: Arc::new(verifier),
+            proxies: Arc::new(proxies),
         })
 }
 
 async fn hear(
     State(door): State<Door>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> StatusCode {
@@ -61,6 +69,14 @@ async fn hear(
                     bytes = body.len(),
                     "payment webhook refused"
                 );
+                let address =
+                    peer.map(|Extension(ConnectInfo(peer))| door.proxies.client(peer.ip(), &headers));
+                let origin = Origin {
+                    request: door.app.store.ids().next().to_string(),
+                    address: address.map(Personal::new),
+                };
+                let refused = Deed::new(Kind::WebhookRefused, Actor::Anonymous, Some(origin));
+                door.app.deeds.note(refused.detail(error.name()));
                 (StatusCode::BAD_REQUEST, error.name())
             }
             Ok(event) => door.take(&event).await,

@@ -63,6 +63,11 @@ pub trait PersonalData: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
 }
 
+/// Where somebody asked from.
+impl PersonalData for std::net::IpAddr {
+    const KIND: &'static str = "network address";
+}
+
 impl<T> Personal<T> {
     /// Marks a value as personal.
     pub const fn new(value: T) -> Self {

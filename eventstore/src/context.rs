@@ -1,9 +1,10 @@
 //! Who sends a command, why, and when: what becomes the metadata of its events (L9).
 
 use std::fmt;
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use kontor_domain::UserId;
+use kontor_domain::{Personal, UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +27,20 @@ impl fmt::Display for Actor {
             Self::System(name) => write!(f, "system:{name}"),
         }
     }
+}
+
+impl Actor {
+    /// Whoever runs the shop, at a terminal.
+    pub const OPERATOR: Self = Self::System("operator");
+}
+
+/// The request that somebody acts by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its id, as it was answered: the correlation id of everything it sets off.
+    pub request: String,
+    /// Where it came from, as far as proxies that we trust can say.
+    pub address: Option<Personal<IpAddr>>,
 }
 
 /// Makes a command happen once (L4): the same key gives the original answer, for ever.
@@ -70,6 +85,8 @@ pub struct CommandContext {
     pub actor: Actor,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
+    /// Where the request came from, if this command is its own. What processes do in answer is done from nowhere.
+    pub address: Option<Personal<IpAddr>>,
     /// When the command was given, by the injected clock.
     pub time: DateTime<Utc>,
     /// Whether `time` is history being written down (an import). Processes that react keep that time.
@@ -90,11 +107,20 @@ impl CommandContext {
             causation_id: None,
             actor,
             traceparent: None,
+            address: None,
             time,
             backdated: false,
             key: None,
             expected_version: None,
         }
+    }
+
+    /// The same, as part of a request.
+    #[must_use]
+    pub fn asked_by(mut self, origin: Origin) -> Self {
+        self.correlation_id = origin.request;
+        self.address = origin.address;
+        self
     }
 
     /// The same, to happen once under `key`.
@@ -118,6 +144,7 @@ impl CommandContext {
             causation_id: self.causation_id.clone(),
             actor: self.actor.to_string(),
             traceparent: self.traceparent.clone(),
+            address: self.address.clone(),
             time: self.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
             backdated: self.backdated.then(|| "true".to_owned()),
         }
@@ -139,6 +166,9 @@ pub struct Metadata {
     /// See [`CommandContext::traceparent`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// See [`CommandContext::address`]. The request itself is the correlation id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Personal<IpAddr>>,
     /// RFC 3339, UTC, microseconds.
     pub time: String,
     /// `"true"` when the time is history being written down.

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::consumer::Consumer;
 use crate::read::{ReadError, read_stream};
 use crate::recorded::{Recorded, StreamKey};
+use crate::transaction::begin;
 
 /// An event a consumer did not apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,7 @@ pub async fn resume(
     consumer: &dyn Consumer,
     stream: &StreamKey,
 ) -> Result<Resumed, ReadError> {
-    let mut tx = pool.begin().await?;
+    let mut tx = begin(pool).await?;
     sqlx::query!(
         "SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE",
         consumer.name()

@@ -16,6 +16,9 @@ pub struct Destroyed {
     pub claims: u64,
     /// Fingerprints of what the person asked for: they could confirm a guess.
     pub fingerprints: u64,
+    /// Deeds by or about the person of which it was known where they were done from.
+    #[serde(default)]
+    pub deeds: u64,
     /// Events of the account that hold personal data in the clear, from before anything was sealed. These stay readable.
     pub readable_events: u64,
 }
@@ -71,6 +74,13 @@ pub async fn destroy(
     .execute(&mut *connection)
     .await?
     .rows_affected();
+    let deeds = sqlx::query!(
+        "UPDATE deeds SET address = NULL WHERE (actor = $1 OR subject = $1) AND address IS NOT NULL",
+        id
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
     let readable_events = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM events
            WHERE aggregate_type = 'user' AND aggregate_id = $1
@@ -86,6 +96,7 @@ pub async fn destroy(
         snapshots,
         claims,
         fingerprints,
+        deeds,
         readable_events,
     })
 }

@@ -6,12 +6,14 @@
 //!
 //! Nothing else in the house writes to `events`, `claims` or `answers`.
 
+pub mod audit;
 pub mod checkpoint;
 pub mod clock;
 pub mod consumer;
 pub mod context;
 pub mod crash;
 pub mod dead_letters;
+pub mod deeds;
 pub mod erasure;
 pub mod keyring;
 pub mod lease;
@@ -20,6 +22,7 @@ pub mod read;
 pub mod recorded;
 pub mod schema;
 pub mod store;
+pub mod transaction;
 
 mod export;
 mod group;
@@ -32,8 +35,9 @@ mod writer;
 pub use checkpoint::{Checkpoint, checkpoints};
 pub use clock::{Clock, Ids, ManualClock, SystemClock};
 pub use consumer::{Consumer, Worker};
-pub use context::{Actor, CommandContext, IdempotencyKey, Metadata};
+pub use context::{Actor, CommandContext, IdempotencyKey, Metadata, Origin};
 pub use dead_letters::{DeadLetter, Parked, Resumed};
+pub use deeds::{Deed, Deeds};
 pub use group::Answer;
 pub use keyring::{KeyEncryption, Keyring, KeyringError};
 pub use progress::{NotYet, Progress};

@@ -3,6 +3,8 @@
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
+use crate::transaction::begin;
+
 /// `migrations/`, compiled in. Forward only; expand, then contract.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
@@ -52,7 +54,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
 /// # Errors
 /// When Postgres is not there.
 pub async fn incarnation(pool: &PgPool) -> Result<String, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = begin(pool).await?;
     let log = sqlx::query!(
         r#"SELECT incarnation, cluster, timeline,
                   (SELECT system_identifier FROM pg_control_system()) AS "cluster_now!",

@@ -14,7 +14,6 @@ pub mod waiting;
 pub mod webhook_inbox;
 
 mod pending;
-mod plans;
 mod under_way;
 
 pub use erasure::Erasure;

@@ -29,7 +29,10 @@ use sqlx::PgConnection;
 pub use config::{ConfigError, MailBy, NotificationsConfig, Post, Secret, SmsBy, outbox_in};
 pub use letter::{Facts, LetterError, MailText, OrderFacts, Templates};
 pub use occasion::{Channel, Occasion, Subject, UnknownChannel, occasion};
-pub use record::{Counts, DeadNotification, NotAnId, NotificationId, Told, counts, dead, retry, told};
+pub use record::{
+    Counts, DeadNotification, NotAnId, NotificationId, Notified, Told, counts, dead, of_events, of_person,
+    retry,
+};
 pub use sender::{lease_of, run};
 pub use transport::{DeliveryError, Mail, MailTransport, Sms, SmsTransport};
 
@@ -39,7 +42,8 @@ pub(crate) use transport::{account_files, outbox_files};
 
 /// Orders whose customer is looked up at the same time.
 const CONCURRENCY: usize = 64;
-const NAME: &str = "notifications";
+/// What the consumer is called.
+pub const NAME: &str = "notifications";
 
 /// The consumer that notes what is to be told.
 pub struct Notifications {

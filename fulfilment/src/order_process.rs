@@ -37,7 +37,8 @@ use crate::pending::{self, Cause, Wait};
 
 /// Orders seen to at the same time.
 const CONCURRENCY: usize = 256;
-pub(crate) const NAME: &str = "order_process";
+/// What it is called.
+pub const NAME: &str = "order_process";
 /// A shopper waits for what comes of it.
 const PATIENCE: Duration = Duration::from_millis(5);
 

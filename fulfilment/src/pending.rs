@@ -74,6 +74,22 @@ impl Wait {
     }
 }
 
+/// What made an order wait, if it waits for somebody.
+pub(crate) async fn cause_of(pool: &PgPool, order_id: OrderId) -> Result<Option<Cause>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT cause, correlation_id, traceparent FROM pending_orders WHERE order_id = $1",
+        order_id.to_string()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Cause {
+        event: row.cause,
+        correlation_id: row.correlation_id,
+        traceparent: row.traceparent,
+        retry: false,
+    }))
+}
+
 /// How many orders wait for each step that somebody has to be asked for.
 ///
 /// # Errors

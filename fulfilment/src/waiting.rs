@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use kontor_domain::{OrderId, PendingStep};
+use kontor_eventstore::transaction::planned_anew;
 use sqlx::PgPool;
-
-use crate::plans::planned_anew;
 
 /// What an order waits for that somebody has to be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

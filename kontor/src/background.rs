@@ -12,7 +12,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const NICE: i32 = 5;
 
 /// A Tokio runtime whose threads yield to those of the rest of the process.
-pub(crate) struct Background(Option<Runtime>);
+pub(crate) struct Background {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
 
 impl Background {
     /// Starts the threads.
@@ -28,20 +31,22 @@ impl Background {
             })
             .enable_all()
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// To spawn there.
-    #[expect(clippy::expect_used, reason = "it is taken out only when it is dropped")]
-    pub(crate) fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("it is there until it is dropped").handle()
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
         // From within another runtime, which must not be blocked.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

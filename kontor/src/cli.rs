@@ -151,6 +151,9 @@ pub struct RunOptions {
     /// Take orders without a payment method too, as on account: they are confirmed once their stock is reserved.
     #[arg(long, env = "KONTOR_UNPAID_ORDERS", value_parser = clap::builder::FalseyValueParser::new())]
     pub unpaid_orders: bool,
+    /// How many days log-ins, refusals and the like are kept for the audit. Events are kept for ever.
+    #[arg(long, env = "KONTOR_AUDIT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    audit_days: u64,
     #[command(flatten)]
     accounts: AccountOptions,
     #[command(flatten)]
@@ -239,6 +242,12 @@ struct NotificationsOptions {
 }
 
 impl RunOptions {
+    /// For how long deeds are kept.
+    #[must_use]
+    pub fn audit_kept(&self) -> Duration {
+        days(self.audit_days)
+    }
+
     /// How accounts are to be kept.
     ///
     /// # Errors
@@ -251,7 +260,6 @@ impl RunOptions {
                 self.listen
             );
         }
-        let days = |count| Duration::from_secs(count * 24 * 60 * 60);
         Ok(AccountTerms {
             sessions: SessionTerms {
                 idle: days(typed.session_idle_days),
@@ -289,6 +297,10 @@ impl RunOptions {
             ..usual
         }
     }
+}
+
+const fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 60 * 60)
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kontor_api::sessions::{ErasedSessions, SessionTerms, Sessions};
 use kontor_eventstore::{
-    Clock, Consumer, Ids, KeyEncryption, Keyring, Progress, Resumed, Store, StreamKey, SystemClock, Worker,
-    dead_letters, schema,
+    Clock, Consumer, Deeds, Ids, KeyEncryption, Keyring, Progress, Resumed, Store, StreamKey, SystemClock,
+    Worker, dead_letters, deeds, schema,
 };
 use kontor_fulfilment::erasure::{self, Journal};
 use kontor_fulfilment::notifications::{self, Channel, Post};
@@ -80,6 +80,8 @@ pub struct Runtime {
     pub payments: Payments,
     /// How people's data is kept.
     privacy: Privacy,
+    /// Notes what is done and is no event.
+    pub deeds: Deeds,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
     /// Whoever works in this process, by one name.
@@ -136,6 +138,8 @@ impl Runtime {
         )?;
         let worker = Worker::new(store.clone(), Arc::clone(&progress), owner);
         let tasks = TaskTracker::new();
+        let (deeds, writing) = Deeds::open(&store);
+        tasks.spawn(writing);
         tasks.spawn({
             let (progress, stop) = (Arc::clone(&progress), stop.clone());
             async move { progress.follow(pool, stop).await }
@@ -147,6 +151,7 @@ impl Runtime {
             clock,
             payments,
             privacy: privacy.clone(),
+            deeds,
             stop,
             worker,
             tasks,
@@ -226,6 +231,12 @@ impl Runtime {
         self.tasks.spawn_on(task, self.background.handle());
     }
 
+    /// Starts what forgets deeds that were done longer ago than `kept`.
+    pub fn spawn_trimming(&self, kept: Duration) {
+        self.tasks
+            .spawn(deeds::keep_trimmed(self.store.clone(), kept, self.stop.clone()));
+    }
+
     fn spawn_mirror<M: MirrorOf>(&self) {
         self.work(mirror::run::<M>(
             self.worker.clone(),
@@ -260,9 +271,10 @@ impl Runtime {
         });
     }
 
-    /// Ends everything that follows the log, cleanly.
+    /// Ends everything that follows the log, cleanly, and has the last deeds written down.
     pub async fn close(self) {
         self.stop.cancel();
+        self.deeds.close();
         self.tasks.close();
         // What does not end in time is cut off; its transaction is taken back and its lease runs out.
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;

@@ -296,6 +296,7 @@ impl Log<'_> {
             command_id,
             actor: "system:bench".to_owned(),
             traceparent: None,
+            address: None,
             time: self.time.to_rfc3339_opts(SecondsFormat::Micros, true),
             backdated: None,
         };

@@ -7,6 +7,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
+use kontor_eventstore::transaction::begin;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -79,7 +80,7 @@ pub(super) async fn stored(pool: &PgPool) -> Result<Vec<SigningKey>, sqlx::Error
 /// Makes the first key if there is none. Processes that start together end with the same one.
 pub(super) async fn make_first(pool: &PgPool, now: DateTime<Utc>) -> Result<(), SigningError> {
     let fresh = SigningKey::generate(now)?;
-    let mut tx = pool.begin().await?;
+    let mut tx = begin(pool).await?;
     // Writers wait for one another here; whoever comes second sees the first one's key and adds none.
     sqlx::query!("LOCK TABLE signing_keys IN EXCLUSIVE MODE")
         .execute(&mut *tx)

@@ -1,9 +1,14 @@
 //! Who may do what: one table, asked by every resolver.
 
+use async_graphql::parser::types::OperationType;
 use async_graphql::{Context, Result};
 use kontor_domain::Role;
+use kontor_eventstore::deeds::Kind;
+use kontor_eventstore::{Actor, Deed};
 
 use super::error::{forbidden, unauthenticated};
+use super::reads::app;
+use crate::app::RequestInfo;
 use crate::auth::Viewer;
 
 /// Something that not everybody may do. Browsing products, registering and logging in need none.
@@ -33,6 +38,8 @@ pub(crate) enum Permission {
     SalesRead,
     /// See the log's head and how far the views are behind it.
     LogRead,
+    /// See who did what, from where.
+    AuditRead,
 }
 
 const EVERYBODY: &[Role] = &[Role::Customer, Role::Staff, Role::Admin];
@@ -55,6 +62,7 @@ impl Permission {
             Self::UserManage => "user:manage",
             Self::SalesRead => "sales:read",
             Self::LogRead => "log:read",
+            Self::AuditRead => "audit:read",
         }
     }
 
@@ -72,7 +80,7 @@ impl Permission {
             | Self::UserReadAll
             | Self::SalesRead
             | Self::LogRead => STAFF,
-            Self::UserManage => ADMIN,
+            Self::UserManage | Self::AuditRead => ADMIN,
         }
     }
 
@@ -96,10 +104,21 @@ pub(crate) fn logged_in<'c>(ctx: &Context<'c>) -> Result<&'c Viewer> {
 pub(crate) fn require<'c>(ctx: &Context<'c>, permission: Permission) -> Result<&'c Viewer> {
     let viewer = logged_in(ctx)?;
     if permission.held_by(Some(viewer)) {
-        Ok(viewer)
-    } else {
-        Err(forbidden(permission.name()))
+        return Ok(viewer);
     }
+    // Whoever only looks is refused often enough, by apps that try.
+    if ctx.query_env.operation.node.ty == OperationType::Mutation {
+        let refused = deed(ctx, Kind::PermissionRefused).detail(permission.name());
+        app(ctx).deeds.note(refused);
+    }
+    Err(forbidden(permission.name()))
+}
+
+/// Something that whoever asks has just done.
+pub(crate) fn deed(ctx: &Context<'_>, kind: Kind) -> Deed {
+    let actor = viewer(ctx).map_or(Actor::Anonymous, |viewer| Actor::User(viewer.user_id));
+    let origin = ctx.data_opt::<RequestInfo>().map(RequestInfo::origin);
+    Deed::new(kind, actor, origin)
 }
 
 #[cfg(test)]
@@ -136,6 +155,7 @@ mod tests {
             Permission::UserManage,
             Permission::SalesRead,
             Permission::LogRead,
+            Permission::AuditRead,
         ] {
             assert!(!other.held_by(Some(&customer)), "{other:?}");
         }
@@ -146,6 +166,7 @@ mod tests {
         let staff = somebody(&[Role::Customer, Role::Staff]);
         assert!(Permission::OrderShip.held_by(Some(&staff)));
         assert!(!Permission::UserManage.held_by(Some(&staff)));
+        assert!(!Permission::AuditRead.held_by(Some(&staff)));
         assert!(Permission::UserManage.held_by(Some(&somebody(&[Role::Customer, Role::Admin]))));
     }
 }

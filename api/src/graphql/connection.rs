@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::audit::AuditEntry;
 use super::error::bad_user_input;
 use super::orders::Order;
 use super::products::Product;
@@ -23,7 +24,8 @@ const MAX_FIRST: i32 = 100;
     concrete(name = "ProductConnection", params(Product)),
     concrete(name = "OrderConnection", params(Order)),
     concrete(name = "UserConnection", params(User)),
-    concrete(name = "SalesHourConnection", params(SalesHour))
+    concrete(name = "SalesHourConnection", params(SalesHour)),
+    concrete(name = "AuditEntryConnection", params(AuditEntry))
 )]
 pub(crate) struct Connection<N: OutputType>
 where
@@ -43,7 +45,8 @@ where
     concrete(name = "ProductEdge", params(Product)),
     concrete(name = "OrderEdge", params(Order)),
     concrete(name = "UserEdge", params(User)),
-    concrete(name = "SalesHourEdge", params(SalesHour))
+    concrete(name = "SalesHourEdge", params(SalesHour)),
+    concrete(name = "AuditEntryEdge", params(AuditEntry))
 )]
 pub(crate) struct Edge<N: OutputType> {
     /// Opaque; as `after`, it begins a page behind this node, also when nodes have come or gone in the meantime. Good for

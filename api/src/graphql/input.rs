@@ -200,7 +200,7 @@ pub(crate) fn command_context(ctx: &Context<'_>, actor: Actor) -> CommandContext
     let app = app(ctx);
     let mut context = CommandContext::new(app.store.ids().next().to_string(), actor, app.clock.now());
     if let Some(info) = ctx.data_opt::<RequestInfo>() {
-        context.correlation_id.clone_from(&info.request_id);
+        context = context.asked_by(info.origin());
         context.traceparent.clone_from(&info.traceparent);
     }
     context

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{ExecuteError, Inner, Newest, Outcome, Stored};
-use crate::context::CommandContext;
+use crate::context::{Actor, CommandContext, Metadata};
 use crate::group::{Answer, AppendError, Appended, Chain, NewEvent, Proposal};
 use crate::read::{ReadError, read};
 use crate::upcast;
@@ -47,11 +47,10 @@ impl Inner {
         context: CommandContext,
         fresh: bool,
     ) -> Result<Outcome<A>, ExecuteError<A::Error>> {
-        let metadata = serde_json::to_string(&context.metadata()).map_err(unavailable)?;
         let mut seen = 0;
         for attempt in 0..ATTEMPTS {
             let proposed = self
-                .propose::<A>(id, command.clone(), &context, &metadata, fresh && attempt == 0)
+                .propose::<A>(id, command.clone(), &context, fresh && attempt == 0)
                 .await?;
             let base = proposed.base;
             let answer = proposed
@@ -88,7 +87,6 @@ impl Inner {
         id: A::Id,
         command: A::Command,
         context: &CommandContext,
-        metadata: &str,
         fresh: bool,
     ) -> Result<Proposed<A>, ExecuteError<A::Error>> {
         let slot = A::slots(&self.slots).slot(id);
@@ -123,7 +121,9 @@ impl Inner {
         };
         if let Decided::Events(events) = &mut decided {
             newest.version += events.len() as u64;
-            metadata.clone_into(&mut proposal.metadata);
+            let metadata = self.sealed_metadata::<A>(id, context, events);
+            let metadata = metadata.await.inspect_err(|_| newest.chain.break_off())?;
+            proposal.metadata = serde_json::to_string(&metadata).map_err(unavailable)?;
             let claims = events.iter().flat_map(A::claim_changes);
             proposal.claims = claims.map(|change| self.keyring.hide(change)).collect();
             for event in events {
@@ -147,6 +147,35 @@ impl Inner {
             chain,
             answer,
         })
+    }
+
+    /// The metadata of a command's events. Where it was asked from is sealed with the key of whoever asked, or, if they had no
+    /// account yet, of whom it is about; of strangers and of who is to be forgotten it is not kept.
+    pub(super) async fn sealed_metadata<A: Stored>(
+        &self,
+        id: A::Id,
+        context: &CommandContext,
+        events: &[A::Event],
+    ) -> Result<Metadata, ExecuteError<A::Error>> {
+        let mut metadata = context.metadata();
+        if let Some(address) = &mut metadata.address {
+            let person = match context.actor {
+                Actor::User(person) => Some(person),
+                _ => events.iter().find_map(|event| A::person(id, event)),
+            };
+            let sealed = match person {
+                Some(person) => self
+                    .keyring
+                    .seal(person, vec![address])
+                    .await
+                    .map_err(unavailable)?,
+                None => false,
+            };
+            if !sealed {
+                metadata.address = None;
+            }
+        }
+        Ok(metadata)
     }
 
     /// Seals what is personal in an event.

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use kontor_domain::{Email, UserId};
+use kontor_eventstore::transaction::begin;
 use sqlx::PgPool;
 use ulid::Ulid;
 
@@ -139,7 +140,7 @@ impl AccountToken {
         email: &Email,
         now: DateTime<Utc>,
     ) -> Result<bool, sqlx::Error> {
-        let mut tx = pool.begin().await?;
+        let mut tx = begin(pool).await?;
         let used = sqlx::query!(
             "DELETE FROM account_tokens WHERE hash = $1 AND expires_at > $2",
             self.hash(purpose, email),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use kontor_domain::{OrderId, PaymentReference, PendingStep};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
+use kontor_eventstore::transaction::planned_anew;
 use sqlx::{PgConnection, PgPool};
 
 use crate::pending::{self, Cause, Wait};
-use crate::plans::planned_anew;
 
 /// An order whose time has come, as its row says.
 #[derive(Clone, Debug)]

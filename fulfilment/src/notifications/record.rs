@@ -7,11 +7,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
+use kontor_eventstore::transaction::planned_anew;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
 use super::occasion::Channel;
-use crate::plans::planned_anew;
 
 /// A notification: the position of its event, and the channel. Displayed and typed as `42/email`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -283,6 +283,56 @@ pub async fn dead(pool: &PgPool) -> Result<Vec<DeadNotification>, sqlx::Error> {
     Ok(letters.collect())
 }
 
+/// What became of a notification, for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Which.
+    pub id: NotificationId,
+    /// What it tells of: the name of an [`super::Occasion`].
+    pub occasion: String,
+    /// Whom it is for.
+    pub user_id: String,
+    /// `WAITING`, `SENT`, `SKIPPED` or `DEAD`.
+    pub state: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was sent, if it was.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Why it was not. Holds no personal data.
+    pub error: Option<String>,
+}
+
+/// What customers are told of the events at these positions, in their order.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn of_events(pool: &PgPool, positions: &[u64]) -> Result<Vec<Told>, sqlx::Error> {
+    let positions: Vec<i64> = positions.iter().map(|position| position.cast_signed()).collect();
+    let rows = sqlx::query!(
+        "SELECT position, channel, occasion, user_id, state, attempts, sent_at, last_error FROM notifications
+         WHERE position = ANY ($1) ORDER BY position, channel",
+        &positions
+    )
+    .fetch_all(&mut *planned_anew(pool).await?)
+    .await?;
+    let told = rows.into_iter().filter_map(|row| {
+        Some(Told {
+            id: NotificationId {
+                position: row.position.unsigned_abs(),
+                // The table takes no other.
+                channel: row.channel.parse().ok()?,
+            },
+            occasion: row.occasion,
+            user_id: row.user_id,
+            state: row.state,
+            attempts: row.attempts.unsigned_abs(),
+            sent_at: row.sent_at,
+            error: row.last_error,
+        })
+    });
+    Ok(told.collect())
+}
+
 /// Has notifications that were given up sent again, as if they had never been tried: one, or all. How many there were.
 ///
 /// # Errors
@@ -301,7 +351,7 @@ pub async fn retry(pool: &PgPool, which: Option<NotificationId>) -> Result<u64, 
 
 /// What somebody was told, or is to be.
 #[derive(Debug, Clone, Serialize)]
-pub struct Told {
+pub struct Notified {
     /// Of the event it tells of.
     pub position: i64,
     /// `EMAIL` or `SMS`.
@@ -318,9 +368,9 @@ pub struct Told {
 ///
 /// # Errors
 /// When Postgres is not there.
-pub async fn told(pool: &PgPool, user_id: UserId) -> Result<Vec<Told>, sqlx::Error> {
+pub async fn of_person(pool: &PgPool, user_id: UserId) -> Result<Vec<Notified>, sqlx::Error> {
     sqlx::query_as!(
-        Told,
+        Notified,
         "SELECT position, channel, occasion, state, sent_at FROM notifications WHERE user_id = $1 ORDER BY position, channel",
         user_id.to_string()
     )

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use kontor_domain::{Order, OrderId, PaymentReference, PaymentStatus};
+use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Actor, CommandContext, crash};
 use tracing::{info, warn};
 
 use super::record::Due;
 use crate::payments::{DeskError, GatewayError, PaymentDesk, WebhookKind};
+use crate::pending;
 
 /// For how long a gateway that refuses to say anything of a payment is asked again: as long as Stripe repeats itself. Until
 /// then somebody may mend a key.
@@ -128,7 +130,7 @@ async fn ask_and_tell(desk: &PaymentDesk, told: &Told) -> Result<(), Problem> {
     }
     let payment = desk.ask_about(&told.reference).await.map_err(DeskError::from)?;
     crash::point("webhooks.asked");
-    let context = context(desk, told);
+    let context = context(desk, told, order_id).await?;
     desk.observe(order_id, payment, context).await?;
     crash::point("webhooks.told");
     Ok(())
@@ -155,13 +157,18 @@ fn is_known(order: &Order, event: &Due) -> bool {
     }
 }
 
-fn context(desk: &PaymentDesk, told: &Told) -> CommandContext {
+/// What the gateway tells of an order that waits is part of what made it wait.
+async fn context(desk: &PaymentDesk, told: &Told, order_id: OrderId) -> Result<CommandContext, Problem> {
     let newest = told.events.last().map_or("", |event| event.event_id.as_str());
-    CommandContext::new(
-        format!("webhook/{newest}"),
-        Actor::System(super::LEASE),
-        desk.clock.now(),
-    )
+    let command_id = format!("webhook/{newest}");
+    let mut context = CommandContext::new(command_id, Actor::System(super::LEASE), desk.clock.now());
+    let cause = pending::cause_of(desk.store.pool(), order_id).await;
+    if let Some(cause) = cause.map_err(ReadError::from).map_err(DeskError::from)? {
+        context.causation_id = Some(cause.event);
+        context.correlation_id = cause.correlation_id;
+        context.traceparent = cause.traceparent;
+    }
+    Ok(context)
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use kontor_domain::PaymentReference;
 use kontor_eventstore::crash;
 use kontor_eventstore::lease::Lease;
+use kontor_eventstore::transaction::planned_anew;
 use sqlx::PgPool;
 
 use super::deal::Settled;
 use crate::payments::{WebhookEvent, WebhookKind};
-use crate::plans::planned_anew;
 
 /// For how many days an event is kept once it is dealt with: ten times as long as Stripe repeats itself.
 const KEPT_DAYS: i32 = 30;

@@ -23,7 +23,7 @@ pub async fn grant_role(runtime: &Runtime, email: &str, role: &str) -> Result<Ex
         .context("nobody is registered under this e-mail address")?
         .parse()?;
     let command_id = runtime.store.ids().next().to_string();
-    let context = CommandContext::new(command_id, Actor::System("operator"), runtime.clock.now());
+    let context = CommandContext::new(command_id, Actor::OPERATOR, runtime.clock.now());
     let granted = runtime
         .store
         .execute::<User>(id, UserCommand::GrantRole { role }, context)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use kontor_eventstore::Consumer;
+use kontor_eventstore::deeds::Kind;
+use kontor_eventstore::{Actor, Consumer, Deed};
 use kontor_projections::{rebuild, views};
 
 use crate::runtime::{MIRRORS, Runtime, mirrors_of};
@@ -55,6 +56,8 @@ pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
             bar.length().unwrap_or(0)
         ));
     }
+    let replayed = Deed::new(Kind::ViewsReplayed, Actor::OPERATOR, None);
+    runtime.deeds.note(replayed.detail(names.join(", ")));
     // What was made from the old rows is made again from the new ones.
     let made_from = |mirror: &str| {
         chosen

@@ -99,6 +99,7 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
     if !options.api {
         runtime.spawn_workers();
         runtime.spawn_senders(post);
+        runtime.spawn_trimming(options.audit_kept());
         workers.extend(Channel::ALL.map(|channel| lease_of(channel).to_owned()));
         workers.push(account_mail::LEASE.to_owned());
         workers.extend(
@@ -249,6 +250,7 @@ pub async fn app(runtime: &Runtime, passwords: Passwords, accounts: &AccountTerm
             ended,
             accounts.cookie,
         ),
+        deeds: runtime.deeds.clone(),
         throttle: Throttle::new(redis.clone(), Arc::clone(clock), accounts.throttle),
         tokens,
         passwords,

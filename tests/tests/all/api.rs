@@ -1,6 +1,7 @@
 //! The API as clients meet it: over its own HTTP, WebSocket and Server-Sent Events.
 
 mod accounts;
+mod audit;
 mod catalogue;
 mod consistency;
 mod edge;

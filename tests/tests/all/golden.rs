@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use cqrs_es::{Aggregate, DomainEvent};
 use kontor_domain::{Order, OrderEvent, OrderId, Product, ProductEvent, ProductId, User, UserEvent, UserId};
-use kontor_eventstore::Body;
 use kontor_eventstore::read::read;
+use kontor_eventstore::{Body, Metadata};
 use kontor_tests::Shop;
 use serde_json::Value;
 
@@ -106,6 +106,20 @@ fn round_trips<A: Aggregate>() {
             serde_json::from_str::<A::Event>(&text).unwrap(),
             event,
             "{event_type}"
+        );
+    }
+}
+
+#[test]
+fn metadata_is_read_and_written_as_it_always_was() {
+    for (name, json) in files("metadata") {
+        let metadata: Metadata =
+            serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        assert_eq!(serde_json::to_value(&metadata).unwrap(), json, "{name:?}");
+        // cqrs-es reads it as an object of strings, without others inside.
+        assert!(
+            json.as_object().unwrap().values().all(Value::is_string),
+            "{name:?}"
         );
     }
 }

@@ -41,6 +41,7 @@ mod projecting;
 mod rebuild;
 mod sales;
 mod shelf;
+mod transaction;
 mod updates;
 mod users;
 mod verify;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kontor::runtime::MIRRORS;
 use kontor_domain::{Product, ProductCommand};
 use kontor_eventstore::read::head;
+use kontor_eventstore::transaction::begin;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
 use kontor_projections::statuses::OrderStatuses;
@@ -92,7 +93,7 @@ async fn redis_is_asked_first_and_knows_what_postgres_knows() {
     assert_eq!(sellers.top(1).await.unwrap(), [(bell_id.clone(), 3)]);
 
     // Gone from Postgres, so this can only come from Redis.
-    let mut tx = shop.pool.begin().await.unwrap();
+    let mut tx = begin(&shop.pool).await.unwrap();
     for table in ["products", "orders"] {
         sqlx::query(&format!("DELETE FROM {table}"))
             .execute(&mut *tx)

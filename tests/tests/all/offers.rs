@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kontor_domain::{Product, ProductCommand, ProductId};
+use kontor_eventstore::transaction::begin;
 use kontor_projections::offers::{Offer, Offers};
 use kontor_projections::products::Products;
 use kontor_projections::view::View;
@@ -79,7 +80,7 @@ async fn what_a_view_that_lags_says_is_told_but_not_kept() {
     let lamp = shop.product("LAMP").price(10_00).stock(50).await;
     shop.caught_up().await;
     // The view's next batch waits for its checkpoint.
-    let mut view = shop.pool.begin().await.unwrap();
+    let mut view = begin(&shop.pool).await.unwrap();
     sqlx::query("SELECT FROM checkpoints WHERE consumer = $1 FOR UPDATE")
         .bind(Products::NAME)
         .execute(&mut *view)

@@ -1,6 +1,7 @@
 //! `kontor verify`: it finds what was changed by hand, and nothing where nothing was.
 
 use kontor_domain::{OrderId, ProductId};
+use kontor_eventstore::transaction::begin;
 use kontor_projections::verify::{How, Verdict};
 use kontor_tests::{Opening, Shop};
 use sqlx::Executor;
@@ -92,7 +93,7 @@ async fn a_row_that_was_changed_deleted_or_invented_is_found_and_named() {
         ),
     ];
     for (view, tamper, columns) in tampered {
-        let mut tx = shop.pool.begin().await.unwrap();
+        let mut tx = begin(&shop.pool).await.unwrap();
         let keep = format!("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT * FROM {view}");
         tx.execute(keep.as_str()).await.unwrap();
         tx.execute(tamper).await.unwrap();

@@ -80,6 +80,11 @@ impl ErasureCertificate {
         count(self.erased.certificate.log.fingerprints)
     }
 
+    /// Entries of the audit, by or about the person, of which it was known from which network address; it is gone.
+    async fn deeds(&self) -> Count {
+        count(self.erased.certificate.log.deeds)
+    }
+
     /// Sessions ended, and their records removed.
     async fn sessions(&self) -> Count {
         count(self.erased.sessions)

@@ -44,7 +44,7 @@ impl ExportQueries {
         }
         let ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
         let events = app.store.history_of(id, &ids).await;
-        let told = notifications::told(app.store.pool(), id).await;
+        let told = notifications::of_person(app.store.pool(), id).await;
         Ok(Json(json!({
             "exportedAt": app.clock.now(),
             "account": account(ctx, &row).await?,

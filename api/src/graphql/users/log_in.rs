@@ -4,12 +4,15 @@ use async_graphql::{Context, Description, Object, Result};
 use axum::http::HeaderValue;
 use axum::http::header::SET_COOKIE;
 use kontor_domain::{ClaimKind, Email, UserId};
+use kontor_eventstore::deeds::Kind;
+use kontor_eventstore::{Actor, Deed};
 use kontor_projections::users::Users;
 use kontor_projections::view::View;
 
 use super::User;
 use super::inputs::{LogInInput, RefreshSessionInput};
 use super::sessions::{info, unavailable};
+use crate::graphql::access::deed;
 use crate::graphql::command::errors;
 use crate::graphql::error::{bad_user_input, internal};
 use crate::graphql::input::{INPUT, Refusal, refuse};
@@ -151,8 +154,13 @@ async fn log_in(ctx: &Context<'_>, input: LogInInput) -> Result<Granted, Refusal
     let typed = email.as_ref().map_or_else(|| input.email.clone(), Email::folded);
     let account = Counted::new("account", &typed, app.throttle.terms.account);
     let address = from_address(ctx);
-    attempt(ctx, [Some(account.clone()), address.clone()]).await?;
+    if let Err(refusal) = attempt(ctx, [Some(account.clone()), address.clone()]).await {
+        app.deeds.note(deed(ctx, Kind::LogInThrottled));
+        return Err(refusal);
+    }
+    let failed = deed(ctx, Kind::LogInFailed);
     if input.password.len() > LONGEST {
+        app.deeds.note(failed.detail("no password is so long"));
         return Err(invalid());
     }
     let holder = match &email {
@@ -171,16 +179,34 @@ async fn log_in(ctx: &Context<'_>, input: LogInInput) -> Result<Granted, Refusal
         .await
         .map_err(|error| internal(ctx, error))?;
     if !app.passwords.verify(found.hash.as_ref(), input.password).await {
+        app.deeds.note(match known {
+            Some(id) => failed.to(id.to_string()).detail("wrong password"),
+            // Nothing of the address: who mistypes their own would stand here.
+            None => failed.detail("no such account"),
+        });
         return Err(invalid());
     }
     app.throttle.forgive(&account, address.as_ref()).await;
     if !found.active {
+        app.deeds.note(
+            failed
+                .to(user_id.to_string())
+                .detail("the account is deactivated"),
+        );
         let message = "the account is deactivated";
         return Err(refuse(AccountDeactivated::new(message, INPUT.path())));
     }
     let agent = info(ctx).user_agent.as_deref();
     match app.sessions.begin(user_id, &found, agent).await {
-        Ok(renewed) => Ok(grant(ctx, renewed, in_cookie)),
+        Ok(renewed) => {
+            let deed = Deed {
+                actor: Actor::User(user_id),
+                ..deed(ctx, Kind::LoggedIn)
+            };
+            app.deeds
+                .note(deed.to(user_id.to_string()).detail(renewed.session.to_string()));
+            Ok(grant(ctx, renewed, in_cookie))
+        }
         Err(RenewError::Unavailable(error)) => Err(unavailable(&error)),
         Err(RenewError::Ended) => Err(invalid()),
         Err(error) => Err(internal(ctx, error).into()),
@@ -201,7 +227,12 @@ async fn refresh(ctx: &Context<'_>, input: RefreshSessionInput) -> Result<Grante
     };
     match app.sessions.renew(&token).await {
         Ok(renewed) => Ok(grant(ctx, renewed, in_cookie)),
-        Err(RenewError::Ended | RenewError::Reused) => Err(ended(ctx, in_cookie)),
+        Err(RenewError::Ended) => Err(ended(ctx, in_cookie)),
+        Err(RenewError::Reused) => {
+            app.deeds
+                .note(deed(ctx, Kind::RefreshTokenReused).to(token.session().to_string()));
+            Err(ended(ctx, in_cookie))
+        }
         Err(RenewError::Unavailable(error)) => Err(unavailable(&error)),
         Err(error) => Err(internal(ctx, error).into()),
     }

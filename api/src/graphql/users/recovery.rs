@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, Description, ID, Object, Result};
 use kontor_domain::{ClaimKind, Email, Personal, User as Aggregate, UserCommand, UserId};
+use kontor_eventstore::deeds::Kind;
 use kontor_eventstore::{Actor, IdempotencyKey};
 use kontor_fulfilment::account_mail::{self, AccountToken, Purpose};
 
@@ -11,7 +12,7 @@ use super::inputs::{
 };
 use super::log_in::{attempt, from_address};
 use super::payload::{ResetPasswordError, UserPayload, VerifyEmailError};
-use crate::graphql::access::logged_in;
+use crate::graphql::access::{deed, logged_in};
 use crate::graphql::command::{Answer, Ready, UserOutcome, errors, execute};
 use crate::graphql::error::internal;
 use crate::graphql::input::{Check, INPUT, Refusal, command_context, refuse};
@@ -149,6 +150,11 @@ async fn request_reset(ctx: &Context<'_>, input: RequestPasswordResetInput) -> R
         None => None,
     };
     let known: Option<UserId> = known.and_then(|id| id.parse().ok());
+    let asked = deed(ctx, Kind::PasswordResetRequested);
+    app.deeds.note(match known {
+        Some(id) => asked.to(id.to_string()),
+        None => asked.detail("no such account"),
+    });
     account_mail::request(app.store.pool(), Purpose::ResetPassword, known)
         .await
         .map_err(|error| internal(ctx, error).into())

@@ -2,11 +2,12 @@
 
 use async_graphql::{Context, Description, ID, Object, Result};
 use kontor_domain::{SessionId, UserId};
+use kontor_eventstore::deeds::Kind;
 
 use super::inputs::{EndAllSessionsInput, EndSessionInput, LogOutInput};
 use super::log_in::set_cookie;
 use crate::app::RequestInfo;
-use crate::graphql::access::{logged_in, viewer};
+use crate::graphql::access::{deed, logged_in, viewer};
 use crate::graphql::command::errors;
 use crate::graphql::error::{internal, sessions_unavailable};
 use crate::graphql::input::{Check, INPUT, Refusal, refuse};
@@ -168,6 +169,10 @@ impl SessionMutations {
         if keep.is_none() && ended.is_ok() {
             forget_cookie(ctx);
         }
+        if let Ok(count @ 1..) = ended {
+            let all = deed(ctx, Kind::SessionsEnded).to(viewer.user_id.to_string());
+            app(ctx).deeds.note(all.detail(format!("sessions: {count}")));
+        }
         let attempt = ended
             .map(|count| count as u64)
             .map_err(|error| failed(ctx, error));
@@ -185,15 +190,21 @@ impl SessionMutations {
         forget_cookie(ctx);
         let desk = &app(ctx).sessions;
         let cookie = info(ctx).session.clone();
-        let ended = match (input.refresh_token, viewer(ctx), cookie) {
+        let (session, ended) = match (input.refresh_token, viewer(ctx), cookie) {
             (Some(given), ..) => match RefreshToken::parse(&given) {
-                Some(token) => desk.end_by(&token).await,
-                None => Ok(false),
+                Some(token) => (Some(token.session()), desk.end_by(&token).await),
+                None => (None, Ok(false)),
             },
-            (None, Some(viewer), _) => desk.log_out(viewer.user_id, viewer.session).await,
-            (None, None, Some(cookie)) => desk.end_by(&cookie).await,
-            (None, None, None) => Ok(false),
+            (None, Some(viewer), _) => {
+                let ended = desk.log_out(viewer.user_id, viewer.session).await;
+                (Some(viewer.session), ended)
+            }
+            (None, None, Some(cookie)) => (Some(cookie.session()), desk.end_by(&cookie).await),
+            (None, None, None) => (None, Ok(false)),
         };
+        if let (Some(session), Ok(true)) = (session, &ended) {
+            note_ended(ctx, session);
+        }
         let attempt = ended.map(u64::from).map_err(|error| failed(ctx, error));
         EndedPayload::of(ctx, attempt)
     }
@@ -209,6 +220,7 @@ async fn end(ctx: &Context<'_>, input: EndSessionInput) -> Result<u64, Refusal> 
     let ended = app(ctx).sessions.end(viewer.user_id, id).await;
     match ended {
         Ok(true) => {
+            note_ended(ctx, id);
             if id == viewer.session {
                 forget_cookie(ctx);
             }
@@ -221,6 +233,11 @@ async fn end(ctx: &Context<'_>, input: EndSessionInput) -> Result<u64, Refusal> 
         }
         Err(error) => Err(failed(ctx, error)),
     }
+}
+
+fn note_ended(ctx: &Context<'_>, session: SessionId) {
+    let ended = deed(ctx, Kind::SessionsEnded).to(session.to_string());
+    app(ctx).deeds.note(ended);
 }
 
 fn failed(ctx: &Context<'_>, error: RenewError) -> Refusal {

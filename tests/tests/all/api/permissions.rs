@@ -30,7 +30,7 @@ enum Rule {
 use Rule::{Everybody, LoggedIn, Needs};
 
 /// The roles that have a permission, besides admins, who have all.
-const PERMISSIONS: [(&str, &[Role]); 12] = [
+const PERMISSIONS: [(&str, &[Role]); 13] = [
     ("order:place", &[Role::Customer, Role::Staff]),
     ("product:write", &[Role::Staff]),
     ("stock:write", &[Role::Staff]),
@@ -43,6 +43,7 @@ const PERMISSIONS: [(&str, &[Role]); 12] = [
     ("user:manage", &[]),
     ("sales:read", &[Role::Staff]),
     ("log:read", &[Role::Staff]),
+    ("audit:read", &[]),
 ];
 
 const RULES: &[(&str, Rule)] = &[
@@ -61,6 +62,8 @@ const RULES: &[(&str, Rule)] = &[
     ("Query.exportMyData", LoggedIn),
     ("Query.salesPerHour", Needs("sales:read")),
     ("Query.log", Needs("log:read")),
+    ("Query.audit", Needs("audit:read")),
+    ("Query.auditTrail", Needs("audit:read")),
     ("Query.waitingOrders", Needs("order:read-all")),
     ("Query.paymentGateway", Needs("log:read")),
     // What it finds has rules of its own; the id here is a product's.
