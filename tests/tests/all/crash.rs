@@ -20,7 +20,7 @@ use crate::HELPER;
 use crate::notifications::all_is_told_once;
 
 /// The signal of `abort`, which is how a crash point dies.
-const SIGABRT: i32 = 6;
+pub(crate) const SIGABRT: i32 = 6;
 
 macro_rules! points {
     ($($test:ident: $point:literal),* $(,)?) => {
@@ -70,7 +70,10 @@ fn every_crash_point_of_the_code_is_tested() {
             );
         }
     }
-    let tested = POINTS.iter().chain(crate::payments::POINTS);
+    let tested = POINTS
+        .iter()
+        .chain(crate::payments::POINTS)
+        .chain(crate::erasure::POINTS);
     assert_eq!(found, tested.map(|point| (*point).to_owned()).collect());
 }
 

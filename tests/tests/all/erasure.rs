@@ -10,11 +10,13 @@ use kontor_tests::{Opening, Shop, eventually};
 use serde_json::{Value, json};
 
 mod backup;
+mod crash;
 mod keys;
 mod process;
 mod search;
 mod under_way;
 
+pub(crate) use crash::POINTS;
 use search::{Log, Places};
 
 const PASSWORD: &str = "correct horse";

@@ -17,6 +17,7 @@ use sqlx::PgPool;
 mod apart;
 mod inbox;
 mod leases;
+mod let_go;
 mod localstripe;
 mod orders;
 mod outages;
