@@ -2,7 +2,6 @@
 //!
 //! Believed by its signature, kept once, thanked when it is on the disk. What follows from it is another's work.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::App;
 use crate::address::Proxies;
+use crate::connections::Peer;
 
 /// Where the gateway posts.
 pub const PATH: &str = "/webhooks/payments";
@@ -52,7 +52,7 @@ pub(crate) fn routes(app: &Arc<App>, verifier: WebhookVerifier, proxies: Proxies
 
 async fn hear(
     State(door): State<Door>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> StatusCode {
@@ -70,7 +70,7 @@ async fn hear(
                     "payment webhook refused"
                 );
                 let address =
-                    peer.map(|Extension(ConnectInfo(peer))| door.proxies.client(peer.ip(), &headers));
+                    peer.map(|Extension(ConnectInfo(Peer(peer)))| door.proxies.client(peer.ip(), &headers));
                 let origin = Origin {
                     request: door.app.store.ids().next().to_string(),
                     address: address.map(Personal::new),

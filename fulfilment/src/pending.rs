@@ -53,14 +53,16 @@ impl Cause {
 }
 
 impl Wait {
-    /// What `order` waits for at `version`.
+    /// What `order` waits for at `version`, as part of what `cause` is part of. What set it off is the order's event of that
+    /// version, whoever was the first to see it and in answer to what.
     pub(crate) fn of(
         order_id: OrderId,
         order: &Order,
         version: u64,
         capture: CaptureAt,
-        cause: Cause,
+        mut cause: Cause,
     ) -> Self {
+        cause.event = format!("order/{order_id}/{version}");
         let refunds = order.payment().map_or(0, Payment::refunds);
         let step = order
             .pending(capture)
