@@ -1,6 +1,5 @@
 //! The binary's rooms, as a library so that the tests can enter them.
 
-mod background;
 pub mod cli;
 pub mod commands;
 pub mod import;

@@ -27,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::background::Background;
-
 /// Connections to Postgres a process keeps at most, beside its writer's, its listeners' and its
 /// consumers'.
 const CONNECTIONS: u32 = 24;
@@ -87,7 +85,6 @@ pub struct Runtime {
     /// Whoever works in this process, by one name.
     worker: Worker,
     tasks: TaskTracker,
-    background: Background,
 }
 
 impl Runtime {
@@ -155,7 +152,6 @@ impl Runtime {
             stop,
             worker,
             tasks,
-            background: Background::start().context("no threads to work with")?,
         })
     }
 
@@ -188,15 +184,16 @@ impl Runtime {
     /// notes whom to tell. They share the work with the workers of other processes.
     pub fn spawn_workers(&self) {
         for consumer in self.consumers() {
-            self.work(self.worker.clone().run(consumer, self.stop.clone()));
+            self.tasks
+                .spawn(self.worker.clone().run(consumer, self.stop.clone()));
         }
-        self.work(cashier::run(
+        self.tasks.spawn(cashier::run(
             self.worker.clone(),
             self.payments.desk.clone(),
             self.payments.places,
             self.stop.clone(),
         ));
-        self.work(webhook_inbox::run(
+        self.tasks.spawn(webhook_inbox::run(
             self.worker.clone(),
             self.payments.desk.clone(),
             self.payments.places,
@@ -211,7 +208,7 @@ impl Runtime {
     pub fn spawn_senders(&self, post: Post) {
         let post = Arc::new(post);
         for channel in Channel::ALL {
-            self.work(notifications::run(
+            self.tasks.spawn(notifications::run(
                 self.worker.clone(),
                 Arc::clone(&post),
                 Arc::clone(&self.clock),
@@ -219,16 +216,12 @@ impl Runtime {
                 self.stop.clone(),
             ));
         }
-        self.work(account_mail::run(
+        self.tasks.spawn(account_mail::run(
             self.worker.clone(),
             post,
             Arc::clone(&self.clock),
             self.stop.clone(),
         ));
-    }
-
-    fn work(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, self.background.handle());
     }
 
     /// Starts what forgets deeds that were done longer ago than `kept`.
@@ -238,7 +231,7 @@ impl Runtime {
     }
 
     fn spawn_mirror<M: MirrorOf>(&self) {
-        self.work(mirror::run::<M>(
+        self.tasks.spawn(mirror::run::<M>(
             self.worker.clone(),
             self.redis.clone(),
             self.stop.clone(),
