@@ -97,7 +97,7 @@ async fn a_request_leads_to_stock_money_and_mail() {
         ("EVENT", "StockReserved", PROCESS, "PROCESS"),
         ("PROCESS", "", PROCESS, "Placed"),
         ("EVENT", "Reserved", PROCESS, "PROCESS"),
-        ("PAYMENT", "", CASHIER, "Placed"),
+        ("PAYMENT", "", CASHIER, "Reserved"),
         ("EVENT", "PaymentAuthorised", CASHIER, "PAYMENT"),
         ("EVENT", "Confirmed", CASHIER, "PAYMENT"),
         ("MESSAGE", "ORDER_CONFIRMED", NOTIFIER, "Confirmed"),
