@@ -4,28 +4,40 @@ use std::time::Duration;
 
 use kontor_eventstore::transaction::begin;
 use kontor_tests::Database;
+use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_nobody_waits_for_is_over() {
+async fn what_is_written_behind_a_transaction_that_nobody_waited_for_is_committed() {
     let database = Database::fresh().await;
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect(database.url())
+    let pool = one_connection(&database).await;
+    let elsewhere = one_connection(&database).await;
+    sqlx::query("CREATE TABLE notes (number bigint)")
+        .execute(&pool)
         .await
         .unwrap();
     let mut given_up = 0;
-    for microseconds in (0..400).step_by(2) {
-        let patience = Duration::from_micros(microseconds);
+    for number in 0..200_i64 {
+        let patience = Duration::from_micros(number.unsigned_abs() * 3);
         given_up += i32::from(tokio::time::timeout(patience, begin(&pool)).await.is_err());
-        // In a transaction, now() is when it began.
-        let alone: bool = sqlx::query_scalar("SELECT now() = statement_timestamp()")
-            .fetch_one(&pool)
+        sqlx::query("INSERT INTO notes VALUES ($1)")
+            .bind(number)
+            .execute(&pool)
             .await
             .unwrap();
-        assert!(alone, "given up after {microseconds} µs, it is still open");
+        let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM notes")
+            .fetch_one(&elsewhere)
+            .await
+            .unwrap();
+        assert_eq!(seen, number + 1, "given up after {patience:?}, it was still open");
     }
     assert!(given_up > 10, "of 200 only {given_up} were given up");
     pool.close().await;
+    elsewhere.close().await;
     database.remove().await;
+}
+
+async fn one_connection(database: &Database) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(1);
+    options.connect(database.url()).await.unwrap()
 }
