@@ -1,10 +1,15 @@
 //! Reading the log in position order, at the speed of COPY (V4).
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Buf, Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolCopyExt;
+use tokio::runtime::Handle;
 
 use crate::keyring::KeyringError;
 use crate::recorded::{Recorded, decode};
@@ -175,7 +180,7 @@ fn rows_of(pool: PgPool, statement: String) -> impl Stream<Item = Result<RawEven
         |(pool, statement, source, mut buffer, mut preamble)| async move {
             let mut source = match (source, statement) {
                 (Some(source), _) => source,
-                (None, Some(statement)) => pool.copy_out_raw(&statement).await?,
+                (None, Some(statement)) => Copying::begin(pool.clone(), statement).await?,
                 (None, None) => return Ok(None),
             };
             loop {
@@ -203,6 +208,41 @@ fn rows_of(pool: PgPool, statement: String) -> impl Stream<Item = Result<RawEven
             }
         },
     )
+}
+
+/// A COPY that is under way. Given up half-way, it is read to its end by nobody: sqlx (0.8) would give the connection back to
+/// the pool with the rest unread, and whoever has it next would take that for their answer.
+struct Copying(Option<BoxStream<'static, Result<Bytes, sqlx::Error>>>);
+
+impl Copying {
+    /// In a task of its own: whoever asked may have gone before the first answer.
+    async fn begin(pool: PgPool, statement: String) -> Result<Self, sqlx::Error> {
+        let begun = tokio::spawn(async move { Ok(Self(Some(pool.copy_out_raw(&statement).await?))) });
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+}
+
+impl Stream for Copying {
+    type Item = Result<Bytes, sqlx::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(source) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let next = ready!(source.poll_next_unpin(context));
+        if next.is_none() {
+            self.0 = None;
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest.for_each(|_| std::future::ready(())));
+        }
+    }
 }
 
 /// Signature (11 bytes), flags (4), length of the extension (4, and Postgres sends none).

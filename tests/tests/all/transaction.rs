@@ -1,9 +1,10 @@
-//! Transactions that nobody waits for.
+//! Transactions and reads that nobody waits for.
 
 use std::time::Duration;
 
+use kontor_eventstore::read::read;
 use kontor_eventstore::transaction::begin;
-use kontor_tests::Database;
+use kontor_tests::{Database, Shop};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -35,6 +36,37 @@ async fn what_is_written_behind_a_transaction_that_nobody_waited_for_is_committe
     pool.close().await;
     elsewhere.close().await;
     database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_the_log_that_nobody_waited_for_disturbs_nobody() {
+    let shop = Shop::quiet().await;
+    let lamp = shop.product("LAMP").stock(10_000).await;
+    let customer = shop.customer().await;
+    for _ in 0..100 {
+        shop.order(customer, &[(&lamp, 1)]).await;
+    }
+    let options = PgPoolOptions::new().max_connections(1);
+    let pool = options.connect(shop.database_url()).await.unwrap();
+    let mut given_up = 0;
+    for number in 0..300_u64 {
+        let patience = Duration::from_micros(number * 5);
+        given_up += i32::from(
+            tokio::time::timeout(patience, read(&pool, 0, 1_000))
+                .await
+                .is_err(),
+        );
+        // Not prepared before, so that it goes through every kind of answer.
+        let asked: i32 = sqlx::query_scalar(&format!("SELECT 1 AS n{number}"))
+            .fetch_one(&pool)
+            .await
+            .unwrap_or_else(|error| panic!("given up after {patience:?}: {error}"));
+        assert_eq!(asked, 1);
+    }
+    assert!(given_up > 10, "of 300 only {given_up} were given up");
+    assert_eq!(read(&pool, 0, 1_000).await.unwrap().len(), 103);
+    pool.close().await;
+    shop.finish().await;
 }
 
 async fn one_connection(database: &Database) -> PgPool {
