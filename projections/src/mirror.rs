@@ -271,8 +271,8 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let mut pause = Duration::from_millis(50);
         let (mut before, mut reported) = (0, false);
         while !stop.is_cancelled() {
-            let reached = *source.borrow_and_update();
-            match self.step(&lease, reached).await {
+            source.mark_unchanged();
+            match self.step(&lease).await {
                 Ok(Some(position)) => {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
@@ -301,8 +301,20 @@ impl<M: MirrorOf> Mirror<'_, M> {
         }
     }
 
+    /// How far the source is, by Postgres itself: nothing its worker writes is flushed, so a crash takes it back behind what was
+    /// heard of it, and rows read then are older than the events they are read for.
+    async fn source(&self) -> Result<u64, sqlx::Error> {
+        let position: Option<i64> =
+            sqlx::query_scalar("SELECT position FROM checkpoints WHERE consumer = $1")
+                .bind(M::SOURCE)
+                .fetch_optional(self.worker.store().pool())
+                .await?;
+        Ok(position.unwrap_or(0).unsigned_abs())
+    }
+
     /// Mirrors what the source has beyond the mirror's position; `None` if there is nothing.
-    async fn step(&self, lease: &Lease, reached: u64) -> Result<Option<u64>, MirrorError> {
+    async fn step(&self, lease: &Lease) -> Result<Option<u64>, MirrorError> {
+        let reached = self.source().await?;
         let marker = self.redis.key(M::NAME);
         let at = self.redis.position(M::NAME).await?;
         let head = *self.worker.store().head().borrow();
