@@ -16,6 +16,7 @@ use tracing::{debug, error, warn};
 use crate::checkpoint::{self, register};
 use crate::crash;
 use crate::dead_letters::{self, Parked};
+use crate::gathering::Gathering;
 use crate::lease::{self, Lease};
 use crate::progress::Progress;
 use crate::recorded::{Recorded, StreamKey};
@@ -23,13 +24,11 @@ use crate::store::Store;
 
 /// Events in one transaction at most.
 const BATCH: usize = 4_000;
-/// Between two batches there is at least this, so that the next one gathers.
-const SHORTEST_GATHER: Duration = Duration::from_millis(5);
-/// More after a larger batch. At the reciprocal of this rate, 20,000 events a second, batches would only ever grow: near
-/// what a house of this size can do at all, the longest gathering is soon reached, and far below it the shortest is.
-const GATHER_PER_EVENT: Duration = Duration::from_micros(50);
-/// And at most this, however busy the house.
+/// A view lets events gather for at most this, however busy the house.
 const LONGEST_GATHER: Duration = Duration::from_millis(250);
+/// Whoever found nothing looks at its checkpoint again after this, though nobody called: a crash of Postgres may have taken
+/// it back, with what was done behind it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait after a batch that failed; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -44,6 +43,10 @@ pub trait Consumer: Send + Sync + 'static {
     fn patience(&self) -> Duration {
         LONGEST_GATHER
     }
+
+    /// Whether it has any use for this event. What nobody has use for is passed over in one statement, without a transaction.
+    /// Says yes to what it would park.
+    fn concerns(&self, event: &Recorded) -> bool;
 
     /// Applies `events`, oldest first, on `connection`, which is inside the checkpoint's transaction. Whatever else it
     /// does must bear repetition.
@@ -68,21 +71,20 @@ pub trait Consumer: Send + Sync + 'static {
     }
 }
 
-/// How long to let events gather after a batch of so many: the busier the house, the larger the batches and the cheaper
-/// each event. Whoever had nothing to do does not wait at all.
-#[must_use]
-pub fn gather(events: u64) -> Duration {
-    GATHER_PER_EVENT
-        .saturating_mul(u32::try_from(events).unwrap_or(u32::MAX))
-        .clamp(SHORTEST_GATHER, LONGEST_GATHER)
-}
-
 /// A worker: runs consumers whose lease it gets.
 #[derive(Debug, Clone)]
 pub struct Worker {
     store: Store,
     progress: Arc<Progress>,
     owner: String,
+}
+
+/// What a consumer has in hand from batch to batch.
+#[derive(Default)]
+struct Turn {
+    connection: Option<PgConnection>,
+    /// Where its checkpoint is, as far as it knows. Nothing is written that rests on this alone.
+    position: Option<u64>,
 }
 
 /// How a try at one batch ended.
@@ -188,25 +190,28 @@ impl Worker {
     /// Batch after batch, until `stop` or the lease turns out to be lost.
     async fn consume(&self, consumer: &dyn Consumer, lease: Lease, stop: &CancellationToken) {
         let mut head = self.store.head();
-        let mut connection = None;
+        let mut turn = Turn::default();
+        let mut gathering = Gathering::new(consumer.patience());
         // Batches still to be taken event by event, after one that Postgres refused.
         let mut singly = 0;
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             head.mark_unchanged();
             let limit = if singly > 0 { 1 } else { BATCH };
-            match self.step(&mut connection, consumer, &lease, limit).await {
+            match self.step(&mut turn, consumer, &lease, limit).await {
                 Ok(Step::To { position, events }) => {
                     self.progress.advance(&lease.consumer, position);
                     pause = FIRST_PAUSE;
                     singly = usize::saturating_sub(singly, 1);
+                    let pause = gathering.behind(events);
                     if singly == 0 && events < BATCH as u64 {
-                        tokio::time::sleep(gather(events).min(consumer.patience())).await;
+                        tokio::time::sleep(pause).await;
                     }
                 }
                 Ok(Step::Idle) => tokio::select! {
                     () = stop.cancelled() => return,
                     _ = head.changed() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN) => turn.position = None,
                 },
                 Ok(Step::Lost) => return,
                 Err(error) if is_data_error(&error) && limit > 1 => {
@@ -215,7 +220,7 @@ impl Worker {
                 }
                 Err(error) => {
                     warn!(consumer = consumer.name(), %error, "batch not applied, trying again");
-                    connection = None;
+                    turn = Turn::default();
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -257,19 +262,50 @@ impl Worker {
             .await
     }
 
-    /// One transaction: what comes next, and the checkpoint behind it.
+    /// What comes next, and the checkpoint behind it.
     async fn step(
         &self,
-        connection: &mut Option<PgConnection>,
+        turn: &mut Turn,
+        consumer: &dyn Consumer,
+        lease: &Lease,
+        limit: usize,
+    ) -> Result<Step, sqlx::Error> {
+        let connection = match &mut turn.connection {
+            Some(connection) => connection,
+            none => none.insert(self.connect(consumer.name()).await?),
+        };
+        if let Some(position) = turn.position.take() {
+            let events = self.store.after(position, limit).await?;
+            let Some(last) = events.last().map(|event| event.position) else {
+                turn.position = Some(position);
+                return Ok(Step::Idle);
+            };
+            let concerned = events.iter().any(|event| consumer.concerns(event));
+            if !concerned && checkpoint::advance(connection, lease, position, last).await? {
+                count(consumer.name(), events.len());
+                turn.position = Some(last);
+                return Ok(Step::To {
+                    position: last,
+                    events: last - position,
+                });
+            }
+        }
+        let step = self.transact(connection, consumer, lease, limit).await?;
+        if let Step::To { position, .. } = step {
+            turn.position = Some(position);
+        }
+        Ok(step)
+    }
+
+    /// One transaction: what comes next, and the checkpoint behind it.
+    async fn transact(
+        &self,
+        connection: &mut PgConnection,
         consumer: &dyn Consumer,
         lease: &Lease,
         limit: usize,
     ) -> Result<Step, sqlx::Error> {
         let name = consumer.name();
-        let connection = match connection {
-            Some(connection) => connection,
-            none => none.insert(self.connect(name).await?),
-        };
         let mut tx = connection.begin().await?;
         let Some(position) = checkpoint::hold(&mut tx, lease).await? else {
             return Ok(Step::Lost);
@@ -313,12 +349,16 @@ impl Worker {
         }
         tx.commit().await?;
         crash::point("consumer.after_commit");
-        metrics::counter!("kontor_events_consumed_total", "consumer" => name).increment(events.len() as u64);
+        count(name, events.len());
         Ok(Step::To {
             position: last,
             events: last - position,
         })
     }
+}
+
+fn count(consumer: &'static str, events: usize) {
+    metrics::counter!("kontor_events_consumed_total", "consumer" => consumer).increment(events as u64);
 }
 
 /// Parts the events of parked aggregates from the rest: they wait.

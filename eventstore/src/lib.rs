@@ -15,6 +15,7 @@ pub mod crash;
 pub mod dead_letters;
 pub mod deeds;
 pub mod erasure;
+pub mod gathering;
 pub mod keyring;
 pub mod lease;
 pub mod progress;

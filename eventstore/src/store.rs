@@ -26,7 +26,7 @@ pub(crate) use execution::load;
 
 /// Aggregates of one type kept in memory (L6). The one unused for longest goes first: an order is most in demand in the
 /// moments after it is placed, and cleverer policies would rather keep what they know than what is new.
-const CACHED: usize = 10_000;
+const CACHED: usize = 20_000;
 
 /// An aggregate this store keeps. Implemented for the domain's three.
 pub trait Stored: Entity {
@@ -327,15 +327,23 @@ impl Store {
         at_least: u64,
         look: impl Fn(&A, u64) -> T,
     ) -> Result<T, ReadError> {
-        if let Some(slot) = A::slots(&self.inner.slots).known(&id)
-            && let Some(newest) = slot.0.lock().await.as_ref().filter(|newest| {
-                let (chain, version) = (&newest.chain, newest.version);
-                version >= at_least && !chain.is_broken() && chain.is_written(version)
-            })
+        let slot = A::slots(&self.inner.slots).slot(id);
+        let mut slot = slot.0.lock().await;
+        let known = slot.as_ref().filter(|newest| !newest.chain.is_broken());
+        if let Some(newest) = known
+            && newest.version >= at_least
+            && newest.chain.is_written(newest.version)
         {
             return Ok(look(&newest.aggregate, newest.version));
         }
-        self.inspect(id, look).await
+        let unwritten = known.is_some_and(|newest| !newest.chain.is_written(newest.version));
+        let loaded = self.inner.load::<A>(&id).await?;
+        let seen = look(&loaded.aggregate, loaded.version);
+        // Whoever looks is likely to come back with a command.
+        if !unwritten {
+            *slot = Some(loaded);
+        }
+        Ok(seen)
     }
 
     /// Who holds a claim, by the log itself rather than a view.

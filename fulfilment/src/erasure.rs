@@ -130,6 +130,10 @@ impl Consumer for Erasure {
         NAME
     }
 
+    fn concerns(&self, event: &Recorded) -> bool {
+        matches!(event.body, Body::User(_, UserEvent::Erased { .. }))
+    }
+
     fn handle<'a>(
         &'a self,
         connection: &'a mut PgConnection,

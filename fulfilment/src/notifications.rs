@@ -42,6 +42,8 @@ pub(crate) use transport::{account_files, outbox_files};
 
 /// Orders whose customer is looked up at the same time.
 const CONCURRENCY: usize = 64;
+/// The types of aggregates that somebody is told of.
+const TOLD: [&str; 2] = ["user", "order"];
 /// What the consumer is called.
 pub const NAME: &str = "notifications";
 
@@ -60,6 +62,14 @@ struct Telling<'a> {
 impl Consumer for Notifications {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn concerns(&self, event: &Recorded) -> bool {
+        match &event.body {
+            Body::Unreadable(it) => TOLD.contains(&it.aggregate_type.as_str()),
+            Body::User(_, UserEvent::ChannelsChosen { .. }) => true,
+            body => occasion(body).is_some(),
+        }
     }
 
     fn handle<'a>(
@@ -125,7 +135,7 @@ fn sort(events: &[Arc<Recorded>]) -> (Vec<Telling<'_>>, Vec<Parked>) {
             continue;
         }
         match &event.body {
-            Body::Unreadable(it) if ["user", "order"].contains(&it.aggregate_type.as_str()) => {
+            Body::Unreadable(it) if TOLD.contains(&it.aggregate_type.as_str()) => {
                 stuck.insert(event.stream());
                 parked.push(Parked::failed(event, it.error.clone()));
             }

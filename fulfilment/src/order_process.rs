@@ -40,7 +40,7 @@ const CONCURRENCY: usize = 256;
 /// What it is called.
 pub const NAME: &str = "order_process";
 /// A shopper waits for what comes of it.
-const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// The process manager of orders.
 pub struct OrderProcess {
@@ -78,6 +78,14 @@ impl Consumer for OrderProcess {
         PATIENCE
     }
 
+    fn concerns(&self, event: &Recorded) -> bool {
+        match &event.body {
+            Body::Order(..) => true,
+            Body::Unreadable(it) => it.aggregate_type == "order",
+            _ => false,
+        }
+    }
+
     fn handle<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -85,7 +93,7 @@ impl Consumer for OrderProcess {
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
         Box::pin(async move {
             let mut orders: HashMap<String, Vec<Arc<Recorded>>> = HashMap::new();
-            for event in events.iter().filter(|event| concerns(event)) {
+            for event in events.iter().filter(|event| self.concerns(event)) {
                 orders
                     .entry(event.stream().aggregate_id)
                     .or_default()
@@ -102,14 +110,6 @@ impl Consumer for OrderProcess {
             pending::sync(connection, waits, self.terms.pay_within).await?;
             Ok(parked.into_iter().flatten().collect())
         })
-    }
-}
-
-fn concerns(event: &Recorded) -> bool {
-    match &event.body {
-        Body::Order(..) => true,
-        Body::Unreadable(it) => it.aggregate_type == "order",
-        _ => false,
     }
 }
 

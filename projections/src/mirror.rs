@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kontor_eventstore::checkpoint::report;
-use kontor_eventstore::consumer::gather;
+use kontor_eventstore::gathering::Gathering;
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::{Body, Recorded, Worker};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -21,6 +21,8 @@ use tracing::{info, warn};
 
 /// Events looked at in one go.
 const BATCH: usize = 4_000;
+/// How long to let events gather at most, however busy the house.
+const GATHER: Duration = Duration::from_millis(250);
 /// Rows written at a time while filling.
 const PAGE: i64 = 1_000;
 /// A reader waits no longer for Redis; Postgres has the answer too.
@@ -269,15 +271,19 @@ impl<M: MirrorOf> Mirror<'_, M> {
         let progress = self.worker.progress();
         let mut source = progress.watch(M::SOURCE);
         let mut pause = Duration::from_millis(50);
-        let (mut before, mut reported) = (0, false);
+        let (mut before, mut reported) = (None, false);
+        let mut gathering = Gathering::new(GATHER);
         while !stop.is_cancelled() {
             source.mark_unchanged();
             match self.step(&lease).await {
                 Ok(Some(position)) => {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
-                    tokio::time::sleep(gather(position.saturating_sub(before))).await;
-                    (before, reported) = (position, true);
+                    tokio::time::sleep(gathering.behind(position - before.unwrap_or(position))).await;
+                    (before, reported) = (Some(position), true);
+                    if source.has_changed().unwrap_or(false) {
+                        continue;
+                    }
                 }
                 Ok(None) => {
                     if !reported {
@@ -285,18 +291,19 @@ impl<M: MirrorOf> Mirror<'_, M> {
                         let reached = *progress.watch(M::NAME).borrow();
                         reported = report(self.worker.store().pool(), &lease, reached).await.is_ok();
                     }
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        _ = source.changed() => {}
-                        // Redis may have been emptied meanwhile.
-                        () = tokio::time::sleep(REST) => {}
-                    }
                 }
                 Err(error) => {
                     warn!(mirror = M::NAME, %error, "mirror held up, trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(REST);
+                    continue;
                 }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = source.changed() => {}
+                // Redis may have been emptied meanwhile.
+                () = tokio::time::sleep(REST) => {}
             }
         }
     }

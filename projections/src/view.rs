@@ -96,6 +96,13 @@ impl<V: View> Consumer for Projector<V> {
         V::NAME
     }
 
+    fn concerns(&self, event: &Recorded) -> bool {
+        match &event.body {
+            Body::Unreadable(it) => it.aggregate_type == V::AGGREGATE,
+            _ => V::id_of(event).is_some(),
+        }
+    }
+
     fn handle<'a>(
         &'a self,
         connection: &'a mut PgConnection,

@@ -36,6 +36,10 @@ impl Consumer for ErasedSessions {
         NAME
     }
 
+    fn concerns(&self, event: &Recorded) -> bool {
+        matches!(event.body, Body::User(_, UserEvent::Erased { .. }))
+    }
+
     fn handle<'a>(
         &'a self,
         connection: &'a mut PgConnection,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kontor_domain::{OrderId, PaymentReference, PendingStep};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
-use kontor_eventstore::transaction::planned_anew;
+use kontor_eventstore::transaction::{planned_anew, planned_anew_unflushed};
 use sqlx::{PgConnection, PgPool};
 
 use crate::pending::{self, Cause, Wait};
@@ -81,8 +81,10 @@ pub(super) struct Claim {
     pub(super) refund_minor: Option<i64>,
 }
 
-/// Notes, flushed, that these orders are tried once more; which of them still wait for that. `None` if the lease
-/// is no longer ours.
+/// Notes that these orders are tried once more; which of them still wait for that. `None` if the lease is no longer ours.
+///
+/// Flushed if money is to be held or paid back: who was never asked has nothing to let go, and how much was asked for
+/// would be decided anew from an order that may know of another refund by then.
 pub(super) async fn claim(
     pool: &PgPool,
     lease: &Lease,
@@ -93,7 +95,11 @@ pub(super) async fn claim(
     let refunds: Vec<i32> = claims.iter().map(|claim| claim.refunds.cast_signed()).collect();
     let authorises: Vec<bool> = claims.iter().map(|claim| claim.authorises).collect();
     let amounts: Vec<Option<i64>> = claims.iter().map(|claim| claim.refund_minor).collect();
-    let mut tx = planned_anew(pool).await?;
+    let mut tx = if authorises.contains(&true) || amounts.iter().any(Option::is_some) {
+        planned_anew(pool).await?
+    } else {
+        planned_anew_unflushed(pool).await?
+    };
     if !hold(&mut tx, lease, &ids).await? {
         return Ok(None);
     }
@@ -130,7 +136,8 @@ pub(super) struct Note {
     pub(super) reference: Option<PaymentReference>,
 }
 
-/// Writes down what came of some tries; false, and nothing written, if the lease is no longer ours.
+/// Writes down what came of some tries; false, and nothing written, if the lease is no longer ours. Not flushed: what a crash
+/// takes back is asked again, and answered as before.
 ///
 /// Pauses are jittered here: between half and all of them.
 pub(super) async fn settle(
@@ -147,7 +154,7 @@ pub(super) async fn settle(
         .map(|wait| wait.order_id.to_string())
         .chain(noted)
         .collect();
-    let mut tx = planned_anew(pool).await?;
+    let mut tx = planned_anew_unflushed(pool).await?;
     if !hold(&mut tx, lease, &all).await? {
         return Ok(false);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kontor_domain::{Order, OrderCommand, OrderId, Product, ProductCommand};
+use kontor_eventstore::read::head;
 use kontor_eventstore::{Consumer, Parked, Recorded, Resumed, Worker, checkpoint, dead_letters};
 use kontor_projections::orders;
 use kontor_tests::children::Helper;
@@ -116,6 +117,8 @@ struct Probe {
     /// Orders by this id are too much for it.
     hates: std::sync::Mutex<Option<OrderId>>,
     hating: AtomicBool,
+    /// It has no use for anything.
+    bored: AtomicBool,
 }
 
 impl Probe {
@@ -125,6 +128,7 @@ impl Probe {
             handed: Semaphore::new(0),
             hates: std::sync::Mutex::default(),
             hating: AtomicBool::new(true),
+            bored: AtomicBool::new(false),
         })
     }
 }
@@ -132,6 +136,10 @@ impl Probe {
 impl Consumer for Probe {
     fn name(&self) -> &'static str {
         "probe"
+    }
+
+    fn concerns(&self, _event: &Recorded) -> bool {
+        !self.bored.load(Ordering::Relaxed)
     }
 
     fn handle<'a>(
@@ -242,6 +250,41 @@ async fn a_worker_that_lost_its_lease_writes_nothing() {
     )
     .await;
     assert_eq!(probed(&shop).await, [1, 2]);
+    stop.cancel();
+    worker.await.unwrap();
+    shop.finish().await;
+}
+
+/// What it has no use for it is not handed, and is behind it all the same, unless its checkpoint turns out to be elsewhere.
+#[tokio::test]
+async fn what_a_consumer_has_no_use_for_is_passed_over() {
+    let shop = Shop::quiet().await;
+    probe_table(&shop).await;
+    let lamp = shop.product("LAMP").stock(5).await; // 1, 2
+    let (probe, stop) = (Probe::new(100), CancellationToken::new());
+    let worker = run(&shop, &probe, &stop);
+    let comes_to = async |position: u64| {
+        let there = async || (checkpoint(&shop, "probe").await == position).then_some(());
+        eventually(&format!("it comes to {position}"), there).await;
+    };
+    comes_to(2).await;
+
+    probe.bored.store(true, Ordering::Relaxed);
+    let customer = shop.customer().await;
+    let passed = head(&shop.pool).await.unwrap();
+    assert!(passed > 2);
+    comes_to(passed).await;
+    assert_eq!(probed(&shop).await, [1, 2]);
+
+    // As a crash of Postgres does: nothing a consumer writes is flushed.
+    sqlx::query("UPDATE checkpoints SET position = 2 WHERE consumer = 'probe'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    shop.order(customer, &[(&lamp, 1)]).await;
+    let last = head(&shop.pool).await.unwrap();
+    comes_to(last).await;
+    assert_eq!(probed(&shop).await, (1..=last.cast_signed()).collect::<Vec<_>>());
     stop.cancel();
     worker.await.unwrap();
     shop.finish().await;
