@@ -8,7 +8,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use kontor_domain::{Role, SessionId, UserId};
 use kontor_eventstore::Clock;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Who the tokens say they are from (`iss`).
 const ISSUER: &str = "kontor";
 /// Tokens that need not be verified again; the least used go first. A token and its entry are about 600 bytes.
-const REMEMBERED: u64 = 4_096;
+const REMEMBERED: usize = 4_096;
 /// Longer than any token of ours; a longer text is not worth hashing.
 const LONGEST: usize = 2_048;
 /// How often the keys are read again.

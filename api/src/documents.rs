@@ -12,7 +12,8 @@ use async_graphql::parser::types::{
 use async_graphql::{Executor, Name, Request, Response, ServerError, Value, Variables};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::RequestInfo;
 use crate::auth::Viewer;
@@ -24,8 +25,20 @@ use crate::timed;
 
 /// Bytes that parsed documents may take up, roughly; the least used go first.
 const CACHED_BYTES: u64 = 8 * 1024 * 1024;
+/// How many that is, about.
+const CACHED: usize = 1_024;
 /// A parsed document takes up about this many times its text.
-const BYTES_PER_BYTE: usize = 24;
+const BYTES_PER_BYTE: u64 = 24;
+
+/// A document weighs what it takes up, parsed.
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<Arc<str>, Arc<Prepared>> for Bytes {
+    fn weight(&self, text: &Arc<str>, _: &Arc<Prepared>) -> u64 {
+        text.len() as u64 * BYTES_PER_BYTE
+    }
+}
 
 /// A document that has passed the guard.
 #[derive(Debug)]
@@ -94,7 +107,7 @@ pub struct Operation {
 #[derive(Clone)]
 pub struct Engine<E> {
     schema: E,
-    documents: Cache<Arc<str>, Arc<Prepared>>,
+    documents: Arc<Cache<Arc<str>, Arc<Prepared>, Bytes>>,
     limits: Arc<Limits>,
     costs: Option<Arc<Costs>>,
     /// Where documents come from that are only named.
@@ -116,12 +129,7 @@ impl<E: Executor> Engine<E> {
     pub fn new(schema: E, limits: Limits) -> Self {
         Self {
             schema,
-            documents: Cache::builder()
-                .weigher(|text: &Arc<str>, _: &Arc<Prepared>| {
-                    u32::try_from(text.len().saturating_mul(BYTES_PER_BYTE)).unwrap_or(u32::MAX)
-                })
-                .max_capacity(CACHED_BYTES)
-                .build(),
+            documents: Arc::new(Cache::with_weighter(CACHED, CACHED_BYTES, Bytes)),
             limits: Arc::new(limits),
             costs: None,
             source: Documents::default(),
@@ -195,7 +203,8 @@ impl<E: Executor> Engine<E> {
 
     fn fixed_cost(&self, document: &ExecutableDocument) -> Option<u64> {
         let costs = self.costs.as_ref()?;
-        let DocumentOperations::Single(operation) = &document.operations else {
+        let mut operations = document.operations.iter();
+        let (Some((_, operation)), None) = (operations.next(), operations.next()) else {
             return None;
         };
         cost::is_fixed(document).then(|| costs.cost(document, &operation.node, &Variables::default()))

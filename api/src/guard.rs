@@ -51,7 +51,7 @@ impl Default for Limits {
             root_fields: 30,
             directives: 100,
             nodes: 5_000,
-            complexity: 15_000,
+            complexity: 13_000,
             operations: 100,
         }
     }

@@ -7,13 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_graphql::{ServerError, Value};
-use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use crate::reply::{self, Code};
 
 /// Bytes of documents that are kept by their hash; the least used go first.
 const STORED_BYTES: u64 = 4 * 1024 * 1024;
+/// How many that is, about.
+const STORED: usize = 4_096;
 
 /// SHA-256 of a document.
 type Hash = [u8; 32];
@@ -22,19 +25,25 @@ type Hash = [u8; 32];
 #[derive(Debug, Clone)]
 pub enum Documents {
     /// From whoever asks. What was good once can then be named.
-    Anybodys(Cache<Hash, Arc<str>>),
+    Anybodys(Arc<Cache<Hash, Arc<str>, Bytes>>),
     /// From this list and nowhere else.
     Trusted(Arc<TrustedDocuments>),
 }
 
 impl Default for Documents {
     fn default() -> Self {
-        Self::Anybodys(
-            Cache::builder()
-                .weigher(|_: &Hash, text: &Arc<str>| u32::try_from(text.len() + 100).unwrap_or(u32::MAX))
-                .max_capacity(STORED_BYTES)
-                .build(),
-        )
+        let stored = Cache::with_weighter(STORED, STORED_BYTES, Bytes);
+        Self::Anybodys(Arc::new(stored))
+    }
+}
+
+/// A document weighs what it takes up.
+#[derive(Debug, Clone)]
+pub struct Bytes;
+
+impl Weighter<Hash, Arc<str>> for Bytes {
+    fn weight(&self, _: &Hash, text: &Arc<str>) -> u64 {
+        text.len() as u64 + 100
     }
 }
 

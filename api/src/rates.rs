@@ -7,7 +7,9 @@
 mod account;
 mod bank;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use kontor_domain::UserId;
 use kontor_projections::mirror::Redis;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use self::account::{Account, Lacking, Standing};
@@ -26,7 +28,7 @@ use crate::address::household;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Whoever asks is remembered in this process, some 300 bytes each; the least busy are forgotten first.
-const REMEMBERED: u64 = 100_000;
+const REMEMBERED: usize = 100_000;
 /// Units of one allowance at most: enough to make Redis cheap, not enough to matter.
 const MOST_REQUESTS: u64 = 64;
 const MOST_COST: u64 = 2_048;
@@ -187,21 +189,13 @@ impl Rates {
                 rate.window()
             );
         }
-        let longest = [limits.address, limits.user, limits.cost].map(Rate::window);
-        let idle = Duration::from_secs(longest.into_iter().max().unwrap_or(1).clamp(60, 3_600));
         Self {
             inner: Arc::new(Inner {
                 limits,
                 policy: HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("")),
                 bank: Bank::new(redis),
-                addresses: Cache::builder()
-                    .max_capacity(REMEMBERED)
-                    .time_to_idle(idle)
-                    .build(),
-                users: Cache::builder()
-                    .max_capacity(REMEMBERED)
-                    .time_to_idle(idle)
-                    .build(),
+                addresses: Cache::new(REMEMBERED),
+                users: Cache::new(REMEMBERED),
                 #[cfg(test)]
                 time: tests::Time::default(),
             }),
@@ -224,18 +218,22 @@ impl Rates {
         Some(self.verdict(Some(wait), &[wish], now))
     }
 
+    fn known<K: Clone + Eq + Hash>(&self, among: &Cache<K, Arc<Asker>>, who: &K, rate: Rate) -> Arc<Asker> {
+        let asker = among.get_or_insert_with(who, || Ok::<_, Infallible>(self.asker(rate)));
+        let Ok(asker) = asker;
+        asker
+    }
+
     /// Takes one request and its cost from whom it is taken.
     pub async fn ask(&self, address: Option<IpAddr>, user: Option<UserId>, cost: u64) -> Verdict {
         let inner = &self.inner;
         let address = address.map(|address| {
             let address = household(address);
-            let asker = inner
-                .addresses
-                .get_with(address, || self.asker(inner.limits.address));
+            let asker = self.known(&inner.addresses, &address, inner.limits.address);
             (Who::Address(address), asker)
         });
         let user = user.map(|user| {
-            let asker = inner.users.get_with(user, || self.asker(inner.limits.user));
+            let asker = self.known(&inner.users, &user, inner.limits.user);
             (Who::User(user), asker)
         });
         let Some((payer, paying)) = user.as_ref().or(address.as_ref()) else {

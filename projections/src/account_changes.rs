@@ -77,6 +77,10 @@ impl AccountChanges {
     /// The last change of this account's rights, if it was within a token's life.
     #[must_use]
     pub fn of(&self, id: UserId) -> Option<AccountChange> {
+        // Most have not changed, and looking costs less than reading.
+        if !self.0.contains_key(&id) {
+            return None;
+        }
         self.0.get(&id)
     }
 

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kontor_domain::{Money, ProductEvent, ProductId, ProductName, Sku};
 use kontor_eventstore::{Body, Progress, Store};
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,7 +17,7 @@ use crate::products::{self, ProductRow, Products};
 use crate::view::View;
 
 /// Offers kept.
-const KEPT: u64 = 10_000;
+const KEPT: usize = 10_000;
 /// Kept for at most this long: a product that was parked moves on without a new event in the log.
 const LONGEST: Duration = Duration::from_secs(120);
 /// Events looked at in one go.
@@ -62,7 +62,8 @@ pub struct Offers(Arc<Inner>);
 struct Inner {
     store: Store,
     progress: Arc<Progress>,
-    known: Cache<ProductId, Arc<Offer>>,
+    /// And since when it is known.
+    known: Cache<ProductId, (Arc<Offer>, Instant)>,
     /// Position of the newest event that changed an offer. A row read from a view that had not come so far may lack it.
     changed: Mutex<u64>,
 }
@@ -75,7 +76,7 @@ impl Offers {
         let offers = Self(Arc::new(Inner {
             store,
             progress,
-            known: Cache::builder().max_capacity(KEPT).time_to_live(LONGEST).build(),
+            known: Cache::new(KEPT),
             changed: Mutex::new(head),
         }));
         tokio::spawn(offers.clone().watch(head, stop));
@@ -93,10 +94,11 @@ impl Offers {
         let mut offers = HashMap::new();
         let mut missing = Vec::new();
         for id in ids {
-            if let Some(offer) = self.0.known.get(&id) {
-                offers.insert(id, offer);
-            } else {
-                missing.push(id.to_string());
+            match self.0.known.get(&id) {
+                Some((offer, since)) if since.elapsed() < LONGEST => {
+                    offers.insert(id, offer);
+                }
+                _ => missing.push(id.to_string()),
             }
         }
         if !missing.is_empty() {
@@ -114,7 +116,7 @@ impl Offers {
         let changed = self.changed();
         if reached >= *changed {
             for (id, offer) in &read {
-                self.0.known.insert(*id, Arc::clone(offer));
+                self.0.known.insert(*id, (Arc::clone(offer), Instant::now()));
             }
         }
         Ok(read)
@@ -140,13 +142,13 @@ impl Offers {
                         {
                             let mut changed = self.changed();
                             *changed = seen;
-                            self.0.known.invalidate(id);
+                            self.0.known.remove(id);
                         }
                     }
                 }
                 Err(error) => {
                     warn!(%error, "cannot see which offers change, trying again");
-                    self.0.known.invalidate_all();
+                    self.0.known.clear();
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -186,12 +186,12 @@ fn documents(ids: &[String]) -> Vec<(&'static str, String, Value)> {
     let none = Value::Null;
     let id = ids.first().map_or("", String::as_str);
     let many = |count: usize, piece: &dyn Fn(usize) -> String| -> String { (0..count).map(piece).collect() };
-    let pages = many(29, &|n| {
+    let pages = many(25, &|n| {
         format!("a{n}: products(first: 100) {{ nodes {{ id name sku description }} }} ")
     });
     let wide = "products(first: 100) { edges { node { id name sku description category available unitsSold version \
                 createdAt updatedAt price { amountMinor currency } } } }";
-    let wide = many(10, &|n| format!("a{n}: {wide} "));
+    let wide = many(8, &|n| format!("a{n}: {wide} "));
     let introspection = include_str!("../tests/all/api/introspection.graphql");
     let fragments = many(300, &|n| {
         format!(" fragment f{n} on Product {{ id ...f{} }}", n + 1)

@@ -44,6 +44,8 @@ const WAITING: u64 = 10_000;
 /// How long the ten thousand are watched while they wait.
 const WATCHED: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two counts of what is confirmed. Counting costs the database more than an order does.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// All three.
 pub(crate) async fn paid(admin: &str) -> Result<Vec<Measure>> {
@@ -181,7 +183,7 @@ impl House {
             if started.elapsed() > PATIENCE {
                 bail!("{count} of {orders} orders were confirmed");
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 

@@ -68,7 +68,7 @@ pub struct EdgeOptions {
     #[arg(long, env = "KONTOR_RATE_LIMIT_COST", default_value = "50000/500000")]
     rate_limit_cost: Rate,
     /// Fields that one operation may be answered with, pages multiplied in.
-    #[arg(long, env = "KONTOR_MAX_COMPLEXITY", default_value_t = 15_000)]
+    #[arg(long, env = "KONTOR_MAX_COMPLEXITY", default_value_t = 13_000)]
     max_complexity: u64,
     /// Requests under way at once; more are answered with 503.
     #[arg(long, env = "KONTOR_MAX_REQUESTS", default_value_t = 1_024)]

@@ -53,12 +53,12 @@ async fn an_answer_says_what_it_cost() {
     .await;
     assert_eq!(
         answer.json()["extensions"]["cost"],
-        json!({ "requested": 15, "limit": 15_000 })
+        json!({ "requested": 15, "limit": 13_000 })
     );
     let mut socket = Socket::ready(Bench::new().costing()).await;
     socket.subscribe("one", "{many{number}}").await;
     let cost = &socket.hear().await["payload"]["extensions"]["cost"];
-    assert_eq!(cost, &json!({ "requested": 21, "limit": 15_000 }));
+    assert_eq!(cost, &json!({ "requested": 21, "limit": 13_000 }));
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn what_costs_too_much_is_not_executed() {
         root_fields: 100,
         ..Limits::default()
     };
-    for (n, status) in [(90, 200), (100, 400)] {
+    for (n, status) in [(80, 200), (82, 400)] {
         let mut bench = Bench::new();
         bench.transport.engine = Engine::new(tiny(), limits()).costing(Costs::of(&tiny().sdl()));
         let answer = ask(
@@ -82,8 +82,8 @@ async fn what_costs_too_much_is_not_executed() {
         if status == 400 {
             let extensions = &answer.json()["errors"][0]["extensions"];
             assert_eq!(extensions["code"], "GRAPHQL_LIMIT_EXCEEDED");
-            assert_eq!(extensions["cost"]["limit"], 15_000);
-            assert!(extensions["cost"]["requested"].as_u64().unwrap() > 15_000);
+            assert_eq!(extensions["cost"]["limit"], 13_000);
+            assert!(extensions["cost"]["requested"].as_u64().unwrap() > 13_000);
         }
     }
 }

@@ -146,7 +146,7 @@ async fn what_costs_much_may_be_asked_for_seldom() {
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.body["extensions"]["cost"],
-        json!({ "requested": 301, "limit": 15_000 })
+        json!({ "requested": 301, "limit": 13_000 })
     );
     for _ in 0..2 {
         assert_eq!(client.ask(dear, json!({})).await.status, 200);
@@ -216,7 +216,7 @@ async fn pages_inside_pages_are_too_much() {
     let answer = client.ask(&format!("{{ {aliases} }}"), json!({})).await;
     assert_eq!((answer.status, answer.code()), (400, "GRAPHQL_LIMIT_EXCEEDED"));
     let cost: &Value = &errors_of(&answer.body)[0]["extensions"]["cost"];
-    assert_eq!(cost, &json!({ "requested": 30 * 601, "limit": 15_000 }));
+    assert_eq!(cost, &json!({ "requested": 30 * 601, "limit": 13_000 }));
     // What a tool asks for once is not.
     let description = include_str!("introspection.graphql");
     let answer = client.ask(description, json!({})).await;
