@@ -1,7 +1,7 @@
 # Kontor. `make` lists what there is.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run setup playground playground-test check test fmt clippy schema-check sqlx-check compose-check gen bench chaos
+.PHONY: help run setup playground playground-test check test fmt clippy schema-check sqlx-check compose-check gen bench chaos fuzz
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -69,6 +69,15 @@ bench: setup ## measure, against Postgres and a plain server on this machine (8 
 	@echo "make: building Kontor and its bench with full optimisation (the first time this takes some ten minutes)"
 	@cargo build --profile dist -p kontor -p kontor-tests --bin kontor --bin kontor-bench
 	@scripts/with-servers "$${CARGO_TARGET_DIR:-target}/dist/kontor-bench"
+
+FUZZ_SECONDS ?= 600
+fuzz: ## feed the guard and the endpoint nonsense, ten minutes each (FUZZ_SECONDS=600)
+	scripts/setup --test --fuzz
+	mkdir -p fuzz/corpus/guard
+	cp playground/examples/*.graphql tests/tests/all/api/introspection.graphql fuzz/corpus/guard/
+	cargo fuzz run guard --sanitizer none --target-dir "$${CARGO_TARGET_DIR:-target}/fuzz" -- \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=1 -max_len=65536 -len_control=20 -dict=fuzz/graphql.dict -print_final_stats=1
+	KONTOR_FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/with-servers cargo nextest run --profile long -p kontor-tests -E 'test(/^api::fuzz::/)'
 
 chaos: setup ## kill everything 200 times while 20,000 orders are placed and paid, then check every one (half an hour)
 	@cargo build --quiet -p kontor-tests --bin kontor-chaos --bin kontor-test-helper
