@@ -279,7 +279,9 @@ impl<M: MirrorOf> Mirror<'_, M> {
                 Ok(Some(position)) => {
                     progress.advance(M::NAME, position);
                     pause = Duration::from_millis(50);
-                    tokio::time::sleep(gathering.behind(position - before.unwrap_or(position))).await;
+                    // Behind a crash it may have gone back with its view.
+                    let events = before.map_or(0, |before| position.saturating_sub(before));
+                    tokio::time::sleep(gathering.behind(events)).await;
                     (before, reported) = (Some(position), true);
                     if source.has_changed().unwrap_or(false) {
                         continue;

@@ -1,22 +1,19 @@
 //! The read models in Redis: fast while it is there, right while it is not.
 
-use std::sync::Arc;
+mod taken_back;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use kontor::runtime::MIRRORS;
 use kontor_domain::{Product, ProductCommand};
-use kontor_eventstore::Worker;
 use kontor_eventstore::read::head;
 use kontor_eventstore::transaction::begin;
 use kontor_projections::best_sellers::BestSellers;
 use kontor_projections::cards::ProductCards;
-use kontor_projections::mirror::{self, MirrorOf};
-use kontor_projections::statuses::{OrderStatusMirror, OrderStatuses};
+use kontor_projections::statuses::OrderStatuses;
 use kontor_tests::examples::pieces;
 use kontor_tests::proxy::Proxy;
 use kontor_tests::{Opening, Shop, eventually};
-use tokio_util::sync::CancellationToken;
 
 struct Readers {
     cards: ProductCards,
@@ -392,42 +389,5 @@ async fn a_mirror_whose_place_is_wrong_or_lost_starts_over() {
     }
     shop.runtime.redis.forget("product_cards").await.unwrap();
     filled(&shop).await;
-    shop.finish().await;
-}
-
-/// Postgres, killed, forgets the last a view was told; whoever heard of that is ahead of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mirror_does_not_run_ahead_of_a_view_that_was_taken_back() {
-    let shop = Shop::quiet().await;
-    let lamp = shop.product("LAMP").stock(5).await;
-    let customer = shop.customer().await;
-    let workers = shop.branch(Opening::default()).await;
-    let order = shop.order(customer, &[(&lamp, 1)]).await;
-    workers.until_status(order, "CONFIRMED").await;
-    filled(&workers).await;
-    workers.close().await;
-
-    let shipped = shop.ship(order).await.position;
-    let progress = &shop.runtime.progress;
-    progress.advance(OrderStatusMirror::SOURCE, shipped);
-    let stop = CancellationToken::new();
-    let worker = Worker::new(shop.store.clone(), Arc::clone(progress), "alone".to_owned());
-    let redis = shop.runtime.redis.clone();
-    let mirror = tokio::spawn(mirror::run::<OrderStatusMirror>(worker, redis, stop.clone()));
-    let reached = progress.reach(OrderStatusMirror::NAME, shipped, Duration::from_secs(2));
-    assert!(reached.await.is_err(), "it has what its view has not");
-    stop.cancel();
-    mirror.await.unwrap();
-
-    let workers = shop.branch(Opening::default()).await;
-    filled(&workers).await;
-    let id = order.to_string();
-    let statuses = readers(&shop)
-        .statuses
-        .get(std::slice::from_ref(&id))
-        .await
-        .unwrap();
-    assert_eq!(statuses[&id].status, "SHIPPED");
-    workers.close().await;
     shop.finish().await;
 }
