@@ -106,6 +106,15 @@ fn describe() {
         "kontor_notifications",
         "Notifications not done with: waiting, or given up (dead)"
     );
+    for (gauge, whom) in [
+        ("kontor_mail_breaker", "mail server"),
+        ("kontor_sms_breaker", "SMS provider"),
+    ] {
+        describe_gauge!(
+            gauge,
+            format!("Circuit breaker before the {whom}: 0 closed, 1 half-open, 2 open")
+        );
+    }
     describe_payments();
     describe_gauge!("kontor_subscribers", "Subscriptions going on");
     describe_gauge!("kontor_sockets", "WebSockets open");

@@ -13,6 +13,7 @@ pub mod payments;
 pub mod waiting;
 pub mod webhook_inbox;
 
+mod breaker;
 mod pending;
 mod under_way;
 

@@ -84,7 +84,7 @@ impl House {
             Runtime::with(url, &redis, &payments, &server::privacy(), Arc::new(SystemClock)).await?;
         let outbox = TempDir::new()?;
         runtime.spawn_workers();
-        runtime.spawn_senders(NotificationsConfig::to_outbox(outbox.path().to_owned()).open()?);
+        runtime.spawn_senders(NotificationsConfig::to_outbox(outbox.path().to_owned()).open(&runtime.clock)?);
         kontor::seed::seed(&runtime, &Passwords::new()).await?;
         let customer = runtime
             .store

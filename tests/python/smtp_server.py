@@ -1,9 +1,11 @@
 """A mail server for the tests: keeps what it accepts, and misbehaves when it is asked to.
 
-    smtp_server.py PORT FOLDER [login]
+    smtp_server.py PORT FOLDER [login] [tls | starttls]
 
 It says "listening PORT" and serves until it is killed. Every mail it accepts becomes a file in FOLDER. With `login` it wants
-the user "kontor" and the password "p@ss/word". The recipient's name says what is to go wrong:
+the user "kontor" and the password "p@ss/word". With `tls` it is encrypted from the first byte, with `starttls` it takes no
+mail before encryption was asked for; both by FOLDER/certificate.pem and FOLDER/key.pem. The recipient's name says what is to
+go wrong:
 
     refused@    550, for ever
     jammed@     451, for ever
@@ -18,11 +20,13 @@ and none of it does once there is a file "lenient" in FOLDER.
 import asyncio
 import itertools
 import os
+import ssl
 import sys
 
 from aiosmtpd.smtp import SMTP, AuthResult
 
 PORT, FOLDER, LOGIN = int(sys.argv[1]), sys.argv[2], "login" in sys.argv[3:]
+TLS, STARTTLS = "tls" in sys.argv[3:], "starttls" in sys.argv[3:]
 NUMBERS = itertools.count()
 
 
@@ -86,13 +90,22 @@ def log_in(server, session, envelope, mechanism, data):
     return AuthResult(success=(data.login, data.password) == (b"kontor", b"p@ss/word"), handled=False)
 
 
+def encryption():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(FOLDER, "certificate.pem"), os.path.join(FOLDER, "key.pem"))
+    return context
+
+
 def connection():
     login = {"authenticator": log_in, "auth_required": True, "auth_require_tls": False} if LOGIN else {}
-    return Server(Handler(), hostname="mail.example", enable_SMTPUTF8=True, **login)
+    secret = {"tls_context": encryption(), "require_starttls": True} if STARTTLS else {}
+    return Server(Handler(), hostname="mail.example", enable_SMTPUTF8=True, **login, **secret)
 
 
 async def serve():
-    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", PORT)
+    server = await asyncio.get_running_loop().create_server(
+        connection, "127.0.0.1", PORT, ssl=encryption() if TLS else None
+    )
     print("listening", server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -14,26 +14,63 @@ use crate::wait::{PATIENCE, eventually};
 pub struct MailServer {
     child: Child,
     port: u16,
-    login: bool,
+    manner: Vec<&'static str>,
     folder: TempDir,
+}
+
+/// How a mail server wants to be talked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encrypted {
+    /// From the first byte.
+    Tls,
+    /// Before any mail.
+    StartTls,
 }
 
 impl MailServer {
     /// One that takes mail from anybody.
     pub async fn start() -> Self {
-        Self::with_login(false).await
+        Self::in_the_manner_of(tempfile::tempdir().unwrap(), Vec::new()).await
     }
 
-    /// One that wants a name and a password, or not.
-    pub async fn with_login(login: bool) -> Self {
+    /// One that wants a name and a password.
+    pub async fn with_login() -> Self {
+        Self::in_the_manner_of(tempfile::tempdir().unwrap(), vec!["login"]).await
+    }
+
+    /// One that speaks in secret, and says that it is `name`. Nobody vouches for it but [`Self::voucher`].
+    pub async fn encrypted(encrypted: Encrypted, name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (child, port) = start(0, folder.path(), login).await;
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        std::fs::write(folder.path().join("certificate.pem"), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let manner = match encrypted {
+            Encrypted::Tls => "tls",
+            Encrypted::StartTls => "starttls",
+        };
+        Self::in_the_manner_of(folder, vec![manner]).await
+    }
+
+    async fn in_the_manner_of(folder: TempDir, manner: Vec<&'static str>) -> Self {
+        let (child, port) = start(0, folder.path(), &manner).await;
         Self {
             child,
             port,
-            login,
+            manner,
             folder,
         }
+    }
+
+    /// The file with the certificate that vouches for it.
+    #[must_use]
+    pub fn voucher(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it is, for `KONTOR_SMTP_URL`, with that name and password.
@@ -61,14 +98,14 @@ impl MailServer {
             .unwrap();
         // Connections of the dead one may still hold the port for a moment.
         self.child = eventually("the mail server is back", async || {
-            let (child, port) = start(self.port, self.folder.path(), self.login).await;
+            let (child, port) = start(self.port, self.folder.path(), &self.manner).await;
             (port == self.port).then_some(child)
         })
         .await;
     }
 }
 
-async fn start(port: u16, folder: &Path, login: bool) -> (Child, u16) {
+async fn start(port: u16, folder: &Path, manner: &[&str]) -> (Child, u16) {
     let python = given(
         "KONTOR_TEST_PYTHON",
         "a Python that has the package aiosmtpd, for a mail server to test against",
@@ -78,7 +115,7 @@ async fn start(port: u16, folder: &Path, login: bool) -> (Child, u16) {
         .arg(script)
         .arg(port.to_string())
         .arg(folder)
-        .args(login.then_some("login"))
+        .args(manner)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -9,12 +9,12 @@ use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Clock, Worker};
 use metrics::counter;
 use sqlx::PgPool;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{AccountToken, Purpose};
-use crate::notifications::{AccountLetter, DeliveryError, Mail, Post};
+use crate::breaker::Refusal;
+use crate::notifications::{AccountLetter, Channel, DeliveryError, Mail, Post};
 
 /// The lease under which they are sent.
 pub const LEASE: &str = "account_mail";
@@ -72,6 +72,9 @@ impl Sender<'_> {
 
     /// Whether there may be more.
     async fn round(&self) -> Result<bool, ReadError> {
+        if self.post.holds_back(Channel::Email) {
+            return Ok(false);
+        }
         sqlx::query!(
             "DELETE FROM account_tokens WHERE expires_at < $1",
             self.clock.now()
@@ -87,26 +90,34 @@ impl Sender<'_> {
         .fetch_all(&self.pool)
         .await?;
         for it in &wanted {
-            self.attend(it).await?;
+            if !self.attend(it).await? {
+                return Ok(false);
+            }
         }
         Ok(!wanted.is_empty())
     }
 
-    /// A worker that dies in between sends a second mail, with another token; both are good.
-    async fn attend(&self, wanted: &Wanted) -> Result<(), ReadError> {
+    /// Sends one mail; whether it was tried, because nobody may be there to take it. A worker that dies in between sends a
+    /// second one, with another token; both are good.
+    async fn attend(&self, wanted: &Wanted) -> Result<bool, ReadError> {
         let purpose = Purpose::parse(&wanted.purpose);
         let user_id = wanted.user_id.as_ref().and_then(|id| id.parse().ok());
         let (Some(purpose), Some(user_id)) = (purpose, user_id) else {
-            return self.done(wanted).await;
+            self.done(wanted).await?;
+            return Ok(true);
         };
         let Some(recipient) = self.recipient(user_id, purpose).await? else {
-            return self.done(wanted).await;
+            self.done(wanted).await?;
+            return Ok(true);
         };
         let outcome = self.send(wanted.id, user_id, purpose, &recipient).await?;
         let failures = wanted.attempts.unsigned_abs() + 1;
         let result = match outcome {
             Ok(()) => "sent",
-            Err(DeliveryError::Transient(error)) if failures < self.post.attempts() => {
+            Err(Refusal::Open) => return Ok(false),
+            Err(Refusal::Out(DeliveryError::Silent(error) | DeliveryError::Transient(error)))
+                if failures < self.post.attempts() =>
+            {
                 info!(
                     account_mail = wanted.id,
                     error, "mail not sent, trying again later"
@@ -114,17 +125,17 @@ impl Sender<'_> {
                 self.again(wanted, self.post.pause_after(failures)).await?;
                 "failed"
             }
-            Err(error) => {
+            Err(Refusal::Out(error)) => {
                 error!(account_mail = wanted.id, %error, "mail given up; the person can ask for another");
                 "dead"
             }
         };
         counter!("kontor_account_mails_total", "purpose" => purpose.as_str(), "outcome" => result)
             .increment(1);
-        if result == "failed" {
-            return Ok(());
+        if result != "failed" {
+            self.done(wanted).await?;
         }
-        self.done(wanted).await
+        Ok(true)
     }
 
     /// Nobody, if the account is closed or erased, or there is nothing left to prove.
@@ -149,9 +160,10 @@ impl Sender<'_> {
         user_id: UserId,
         purpose: Purpose,
         recipient: &Recipient,
-    ) -> Result<Result<(), DeliveryError>, ReadError> {
+    ) -> Result<Result<(), Refusal<DeliveryError>>, ReadError> {
+        let out = |error| Ok(Err(Refusal::Out(error)));
         let Some(token) = AccountToken::fresh(user_id) else {
-            return Ok(Err(DeliveryError::Transient("no random bytes".to_owned())));
+            return out(DeliveryError::Transient("no random bytes".to_owned()));
         };
         let now = self.clock.now();
         let expires = now + TimeDelta::minutes(purpose.minutes());
@@ -167,21 +179,15 @@ impl Sender<'_> {
         };
         let mail: Mail = match self.post.account_mail(&letter) {
             Ok(mail) => mail,
-            Err(error) => return Ok(Err(DeliveryError::Permanent(error))),
+            Err(error) => return out(DeliveryError::Permanent(error)),
         };
-        let limit = self.post.time_limit();
-        let sent = timeout(limit, self.post.send_mail(&mail)).await;
+        let sent = self.post.send_mail(mail).await;
         // Whoever removed all that was there may have come a moment too early.
         if self.worker.store().keyring().is_erased(user_id).await? {
             self.post.take_back(user_id);
             AccountToken::forget(&self.pool, user_id).await?;
         }
-        Ok(sent.unwrap_or_else(|_| {
-            Err(DeliveryError::Transient(format!(
-                "no answer within {} s",
-                limit.as_secs_f64()
-            )))
-        }))
+        Ok(sent)
     }
 
     async fn again(&self, wanted: &Wanted, pause: Duration) -> Result<(), ReadError> {

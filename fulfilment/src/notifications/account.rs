@@ -13,6 +13,7 @@ use super::config::Post;
 use super::letter::{LetterError, MailText, Templates};
 use super::transport::{DeliveryError, Mail, account_files, account_mail_stem};
 use crate::account_mail::Purpose;
+use crate::breaker::Refusal;
 
 /// What goes into a mail about an account.
 #[derive(Debug, Clone, Copy)]
@@ -54,19 +55,14 @@ impl Post {
         self.attempts
     }
 
-    /// How long a provider may take over one.
-    pub(crate) fn time_limit(&self) -> Duration {
-        self.time_limit
-    }
-
     /// How long to wait after so many failures.
     pub(crate) fn pause_after(&self, failures: u32) -> Duration {
         self.pause(failures)
     }
 
     /// Hands a mail over.
-    pub(crate) async fn send_mail(&self, mail: &Mail) -> Result<(), DeliveryError> {
-        self.mail.send(mail).await
+    pub(crate) async fn send_mail(&self, mail: Mail) -> Result<(), Refusal<DeliveryError>> {
+        self.mail.call(mail).await
     }
 
     /// Removes from the outbox what there is about somebody's account.

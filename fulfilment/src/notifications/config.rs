@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kontor_eventstore::Clock;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::Certificate;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 use super::letter::{LetterError, Templates};
-use super::transport::{Encryption, HttpSms, MailOutbox, MailTransport, SmsOutbox, SmsTransport, Smtp};
+use super::occasion::Channel;
+use super::transport::{Encryption, HttpSms, MailCarrier, MailOutbox, SmsCarrier, SmsOutbox, Smtp};
+use crate::breaker::{Breaker, BreakerSettings};
 
 /// Text that is not to be printed: an address with a password in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,7 +45,8 @@ pub enum MailBy {
     /// Nobody: they are put into the outbox.
     Outbox,
     /// A mail server: `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. `smtp` is plain unless
-    /// `?tls=required` (STARTTLS or nothing) or `?tls=opportunistic` is added. Ports if none is given: 587, and 465.
+    /// `?tls=required` (STARTTLS or nothing) or `?tls=opportunistic` is added. Ports if none is given: 587, and 465. With
+    /// `ca=file.pem` the certificates in that file vouch for the server, besides those that the machine trusts.
     Smtp(Secret),
 }
 
@@ -82,6 +87,10 @@ pub struct NotificationsConfig {
     pub first_pause: Duration,
     /// The longest wait between two tries.
     pub longest_pause: Duration,
+    /// How many messages in a row must meet nobody, or get no answer, until a provider is left alone for a while.
+    pub failures_to_open: usize,
+    /// How long a provider is left alone before one message tries whether it is back.
+    pub open_for: Duration,
     /// How many messages of one channel are under way at the same time.
     pub concurrency: usize,
     /// How many messages of one channel are sent in a second at most: providers turn away who is faster, and after a rush
@@ -107,37 +116,46 @@ impl NotificationsConfig {
             time_limit: Duration::from_secs(30),
             first_pause: Duration::from_secs(30),
             longest_pause: Duration::from_secs(3_600),
+            failures_to_open: 10,
+            open_for: Duration::from_secs(15),
             concurrency: 16,
             rate: 100,
         }
     }
 
-    /// Makes ready what it says. Talks to nobody yet.
+    /// Makes ready what it says. Talks to nobody yet. The clock tells until when a provider is left alone.
     ///
     /// # Errors
     /// See [`ConfigError`].
-    pub fn open(&self) -> Result<Post, ConfigError> {
+    pub fn open(&self, clock: &Arc<dyn Clock>) -> Result<Post, ConfigError> {
         let from: Mailbox = self.mail_from.parse().map_err(|_| ConfigError::MailFrom)?;
         let folder = |error| ConfigError::Outbox {
             folder: self.outbox.clone(),
             error,
         };
+        let mail = MailCarrier(match &self.mail {
+            MailBy::Outbox => Box::new(MailOutbox::open(&self.outbox).map_err(folder)?),
+            MailBy::Smtp(url) => Box::new(smtp(&url.0)?),
+        });
+        let sms = SmsCarrier(match &self.sms {
+            SmsBy::Outbox => Box::new(SmsOutbox::open(&self.outbox).map_err(folder)?),
+            SmsBy::Http { url, from } => Box::new(sms(&url.0, from.clone())?),
+        });
+        let breaker = BreakerSettings {
+            time_limit: self.time_limit,
+            failures_to_open: self.failures_to_open.max(1),
+            open_for: self.open_for,
+            probes: 1,
+        };
         Ok(Post {
-            mail: match &self.mail {
-                MailBy::Outbox => Arc::new(MailOutbox::open(&self.outbox).map_err(folder)?),
-                MailBy::Smtp(url) => Arc::new(smtp(&url.0)?),
-            },
-            sms: match &self.sms {
-                SmsBy::Outbox => Arc::new(SmsOutbox::open(&self.outbox).map_err(folder)?),
-                SmsBy::Http { url, from } => Arc::new(sms(&url.0, from.clone())?),
-            },
+            mail: Breaker::new(Arc::new(mail), &breaker, Arc::clone(clock)).map_err(ConfigError::Breaker)?,
+            sms: Breaker::new(Arc::new(sms), &breaker, Arc::clone(clock)).map_err(ConfigError::Breaker)?,
             outbox: self.outbox.clone(),
             templates: Templates::new()?,
             from,
             reset_url: page(self.reset_url.as_ref(), "KONTOR_RESET_URL")?,
             verify_url: page(self.verify_url.as_ref(), "KONTOR_VERIFY_URL")?,
             attempts: self.attempts.max(1),
-            time_limit: self.time_limit,
             first_pause: self.first_pause,
             longest_pause: self.longest_pause,
             concurrency: self.concurrency.max(1),
@@ -158,6 +176,14 @@ pub enum ConfigError {
          with what is not a letter or digit in user and password percent-encoded"
     )]
     SmtpUrl,
+    /// Nobody vouches for the mail server.
+    #[error("the certificates {} that KONTOR_SMTP_URL names cannot be used: {why}", file.display())]
+    SmtpCa {
+        /// Where they are.
+        file: PathBuf,
+        /// What is wrong with them.
+        why: String,
+    },
     /// Not an SMS provider.
     #[error("KONTOR_SMS_URL is not an SMS provider's; write it as https://account:token@host")]
     SmsUrl,
@@ -175,6 +201,9 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
+    /// The patience with providers makes no sense.
+    #[error("the post's circuit breakers cannot be set up like this: {0}")]
+    Breaker(String),
     /// A template is broken.
     #[error(transparent)]
     Letter(#[from] LetterError),
@@ -182,8 +211,8 @@ pub enum ConfigError {
 
 /// What sends: templates, ways out, and how much patience to have with them.
 pub struct Post {
-    pub(super) mail: Arc<dyn MailTransport>,
-    pub(super) sms: Arc<dyn SmsTransport>,
+    pub(super) mail: Breaker<MailCarrier>,
+    pub(super) sms: Breaker<SmsCarrier>,
     /// Where what nobody carries is kept.
     pub(super) outbox: PathBuf,
     pub(super) templates: Templates,
@@ -191,7 +220,6 @@ pub struct Post {
     pub(super) reset_url: Option<String>,
     pub(super) verify_url: Option<String>,
     pub(super) attempts: u32,
-    pub(super) time_limit: Duration,
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
     pub(super) concurrency: usize,
@@ -202,6 +230,14 @@ impl Post {
     /// What the shop calls itself.
     pub(super) fn shop(&self) -> &str {
         self.from.name.as_deref().unwrap_or("Kontor")
+    }
+
+    /// Whether there is no use in writing letters for that channel now: nobody takes them.
+    pub(crate) fn holds_back(&self, channel: Channel) -> bool {
+        match channel {
+            Channel::Email => self.mail.holds_back(),
+            Channel::Sms => self.sms.holds_back(),
+        }
     }
 
     /// The pause after so many failures, before jitter.
@@ -227,6 +263,7 @@ fn smtp(url: &str) -> Result<Smtp, ConfigError> {
     let bad = |_| ConfigError::SmtpUrl;
     let url = Url::parse(url).map_err(|_| ConfigError::SmtpUrl)?;
     let options: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let (vouching, options): (Vec<_>, Vec<_>) = options.iter().partition(|(name, _)| name == "ca");
     let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (&**k, &**v)).collect();
     let (encryption, usual_port) = match (url.scheme(), options.as_slice()) {
         ("smtps", []) => (Encryption::Tls, 465),
@@ -234,6 +271,12 @@ fn smtp(url: &str) -> Result<Smtp, ConfigError> {
         ("smtp", [("tls", "required")]) => (Encryption::StartTls, 587),
         ("smtp", [("tls", "opportunistic")]) => (Encryption::Offered, 587),
         _ => return Err(ConfigError::SmtpUrl),
+    };
+    let roots = match vouching.as_slice() {
+        [] => Vec::new(),
+        // Nothing would come of it, and whoever wrote it thinks otherwise.
+        _ if encryption == Encryption::None => return Err(ConfigError::SmtpUrl),
+        files => certificates(files.iter().map(|(_, file)| Path::new(file)))?,
     };
     let decoded = |text| {
         percent_decode_str(text)
@@ -251,8 +294,30 @@ fn smtp(url: &str) -> Result<Smtp, ConfigError> {
         port: url.port().unwrap_or(usual_port),
         encryption,
         login,
+        roots,
         idle: Mutex::default(),
     })
+}
+
+/// What a certificate begins with, in a file (RFC 7468).
+const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+fn certificates<'a>(files: impl Iterator<Item = &'a Path>) -> Result<Vec<Certificate>, ConfigError> {
+    let mut all = Vec::new();
+    for file in files {
+        let unusable = |why: String| ConfigError::SmtpCa {
+            file: file.to_owned(),
+            why,
+        };
+        let text = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+        let found = Certificate::from_pem(&text).map_err(|error| unusable(error.to_string()))?;
+        // An empty file has no wrong one in it, and vouches for nobody.
+        if !text.windows(MARK.len()).any(|it| it == MARK) {
+            return Err(unusable("there is none in it".to_owned()));
+        }
+        all.push(found);
+    }
+    Ok(all)
 }
 
 fn sms(url: &str, from: String) -> Result<HttpSms, ConfigError> {

@@ -11,7 +11,7 @@ use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Clock, Worker, crash};
 use metrics::counter;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -21,6 +21,7 @@ use super::occasion::Channel;
 use super::people::{self, Addressee};
 use super::record::{self, Due, NotificationId, Verdict};
 use super::transport::{DeliveryError, outbox_files};
+use crate::breaker::Refusal;
 
 /// Notifications taken at once: a quarter of a second's worth, but no more than this.
 const LARGEST_BATCH: u32 = 256;
@@ -113,6 +114,9 @@ impl Sender<'_> {
 
     /// Takes what is due and sends it, so many at a time; writes down what came of it as it comes.
     async fn round(&self, lease: &Lease, stop: &CancellationToken) -> Result<Round, ReadError> {
+        if self.post.holds_back(self.channel) {
+            return Ok(Round::Idle);
+        }
         let pool = self.worker.store().pool();
         let due = record::due(
             pool,
@@ -159,7 +163,7 @@ impl Sender<'_> {
         })
     }
 
-    /// One notification: put together and handed over. `None` if it is too early for that.
+    /// One notification: put together and handed over. `None` if it is too early for that, or nobody would answer.
     async fn attend(
         &self,
         due: Due,
@@ -169,18 +173,18 @@ impl Sender<'_> {
         let handed_over = match self.composer.compose(&due, person).await? {
             Composed::NotYet => return Ok(None),
             Composed::Settled(verdict) => return Ok(Some((due, verdict))),
-            Composed::Mail(mail) => timeout(self.post.time_limit, self.post.mail.send(&mail)).await,
-            Composed::Sms(sms) => timeout(self.post.time_limit, self.post.sms.send(&sms)).await,
+            Composed::Mail(mail) => self.post.mail.call(*mail).await,
+            Composed::Sms(sms) => self.post.sms.call(sms).await,
         };
-        if handed_over.is_ok()
-            && let Some(Addressee::Person(_)) = person
-        {
+        if let Some(Addressee::Person(_)) = person {
             self.take_back(&due).await?;
         }
-        let outcome = handed_over.unwrap_or_else(|_| {
-            let limit = self.post.time_limit.as_secs_f64();
-            Err(DeliveryError::Transient(format!("no answer within {limit} s")))
-        });
+        let outcome = match handed_over {
+            Ok(()) => Ok(()),
+            Err(Refusal::Out(error)) => Err(error),
+            // Not tried, and so not counted: it stays due.
+            Err(Refusal::Open) => return Ok(None),
+        };
         let verdict = self.judge(&due, outcome);
         Ok(Some((due, verdict)))
     }
@@ -207,11 +211,15 @@ impl Sender<'_> {
         let failures = due.attempts.unsigned_abs().saturating_add(1);
         match outcome {
             Ok(()) => Verdict::Sent,
-            Err(DeliveryError::Transient(error)) if failures < self.post.attempts => Verdict::Again {
-                error,
-                pause: self.post.pause(failures),
-            },
-            Err(DeliveryError::Transient(error) | DeliveryError::Permanent(error)) => Verdict::Dead(error),
+            Err(DeliveryError::Silent(error) | DeliveryError::Transient(error))
+                if failures < self.post.attempts =>
+            {
+                Verdict::Again {
+                    error,
+                    pause: self.post.pause(failures),
+                }
+            }
+            Err(error) => Verdict::Dead(error.to_string()),
         }
     }
 

@@ -1,7 +1,12 @@
 //! The ways out of the house.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use kontor_domain::Phone;
+
+use crate::breaker::{Outside, Silence};
 
 mod http;
 mod outbox;
@@ -16,7 +21,10 @@ pub(super) use smtp::{Encryption, Smtp};
 /// kept and logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// It passes: nobody answers, or the provider says that it cannot at the moment.
+    /// Nobody is there, or nobody answers.
+    #[error("{0}")]
+    Silent(String),
+    /// It passes: the provider says that it cannot at the moment.
     #[error("{0}")]
     Transient(String),
     /// It does not: the provider will not take this message, ever.
@@ -54,4 +62,44 @@ pub trait MailTransport: Send + Sync {
 pub trait SmsTransport: Send + Sync {
     /// Returns when the SMS is in the other's hands. May be dropped at any time; the SMS may have gone out then.
     fn send<'a>(&'a self, sms: &'a Sms) -> BoxFuture<'a, Result<(), DeliveryError>>;
+}
+
+/// Whoever carries mails, as their circuit breaker sees them.
+pub(super) struct MailCarrier(pub(super) Box<dyn MailTransport>);
+
+/// Whoever carries SMS, likewise.
+pub(super) struct SmsCarrier(pub(super) Box<dyn SmsTransport>);
+
+impl Outside for MailCarrier {
+    type Call = Mail;
+    type Answer = ();
+    type Error = DeliveryError;
+    const WHO: &'static str = "mail server";
+    const GAUGE: &'static str = "kontor_mail_breaker";
+
+    fn ask(self: Arc<Self>, mail: Mail) -> BoxFuture<'static, Result<(), DeliveryError>> {
+        Box::pin(async move { self.0.send(&mail).await })
+    }
+}
+
+impl Outside for SmsCarrier {
+    type Call = Sms;
+    type Answer = ();
+    type Error = DeliveryError;
+    const WHO: &'static str = "SMS provider";
+    const GAUGE: &'static str = "kontor_sms_breaker";
+
+    fn ask(self: Arc<Self>, sms: Sms) -> BoxFuture<'static, Result<(), DeliveryError>> {
+        Box::pin(async move { self.0.send(&sms).await })
+    }
+}
+
+impl Silence for DeliveryError {
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+
+    fn too_late(limit: Duration) -> Self {
+        Self::Silent(format!("no answer within {} s", limit.as_secs_f64()))
+    }
 }

@@ -3,17 +3,12 @@
 //! From the outside in: a call is tried a few times; each try waits for one of a bounded number of places (bulkhead), is
 //! let through by the circuit breaker or refused at once, and has a time limit. A retry has the same idempotency key, so
 //! the second answer to a question is the first.
-//!
-//! The breaker is `tower-resilience-circuitbreaker`: of the crates looked at it is the one whose half-open state lets a
-//! bounded number of calls through, gives the place of a cancelled one back, and tells of its changes. (`failsafe` and
-//! `recloser` let everything through when half-open.)
-
-mod breaker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use futures::future::BoxFuture;
 use kontor_domain::{PaymentReference, PaymentState};
 use kontor_eventstore::Clock;
 use metrics::{counter, histogram};
@@ -21,8 +16,8 @@ use rand::Rng;
 use tokio::sync::Semaphore;
 
 use super::gateway::{Answer, Authorise, Capture, GatewayError, PaymentGateway, Refund, Void};
-pub use breaker::BreakerState;
-use breaker::{Breaker, Refusal};
+pub use crate::breaker::BreakerState;
+use crate::breaker::{Breaker, BreakerSettings, Outside, Refusal, Silence};
 
 /// How much is borne.
 #[derive(Clone, Debug)]
@@ -70,10 +65,35 @@ pub struct ResilienceError(String);
 
 /// A gateway, made bearable.
 pub struct Resilient<G> {
-    gateway: Arc<G>,
+    gateway: Arc<Asked<G>>,
     settings: Resilience,
     places: Semaphore,
-    breaker: Breaker<G>,
+    breaker: Breaker<Asked<G>>,
+}
+
+/// A gateway, as the breaker sees it.
+struct Asked<G>(G);
+
+impl<G: PaymentGateway> Outside for Asked<G> {
+    type Call = Call;
+    type Answer = PaymentState;
+    type Error = GatewayError;
+    const WHO: &'static str = "payment gateway";
+    const GAUGE: &'static str = "kontor_payment_breaker";
+
+    fn ask(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<PaymentState, GatewayError>> {
+        Box::pin(async move { call.on(&self.0).await })
+    }
+}
+
+impl Silence for GatewayError {
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unknown(_))
+    }
+
+    fn too_late(limit: Duration) -> Self {
+        Self::Unknown(format!("no answer within {} s", limit.as_secs_f32()))
+    }
 }
 
 /// One call, owned, so that it can be tried again.
@@ -142,9 +162,15 @@ impl<G: PaymentGateway> Resilient<G> {
         if settings.time_limit.is_zero() {
             return Err(ResilienceError("no time".to_owned()));
         }
-        let gateway = Arc::new(gateway);
+        let gateway = Arc::new(Asked(gateway));
+        let breaker = BreakerSettings {
+            time_limit: settings.time_limit,
+            failures_to_open: settings.failures_to_open,
+            open_for: settings.open_for,
+            probes: settings.probes,
+        };
         Ok(Self {
-            breaker: Breaker::new(Arc::clone(&gateway), &settings, clock)?,
+            breaker: Breaker::new(Arc::clone(&gateway), &breaker, clock).map_err(ResilienceError)?,
             places: Semaphore::new(settings.places),
             gateway,
             settings,
@@ -154,7 +180,7 @@ impl<G: PaymentGateway> Resilient<G> {
     /// What is behind it.
     #[must_use]
     pub fn gateway(&self) -> &G {
-        &self.gateway
+        &self.gateway.0
     }
 
     /// How the circuit breaker stands. It stays open past its time until somebody calls: that call is the probe.

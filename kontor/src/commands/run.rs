@@ -11,6 +11,7 @@ use kontor_api::sessions::{CookieTerms, EndedSessions, SessionDesk, SessionTerms
 use kontor_api::standing::Standing;
 use kontor_api::throttle::{Throttle, ThrottleTerms};
 use kontor_api::{App, Passwords, RouterOptions, Tokens, metrics, router, serve};
+use kontor_eventstore::{Clock, SystemClock};
 use kontor_fulfilment::notifications::{Channel, MailBy, Post, SmsBy, lease_of};
 use kontor_fulfilment::payments::simulator::server::customers_page;
 use kontor_fulfilment::payments::simulator::webhooks::Webhooks;
@@ -52,7 +53,8 @@ pub async fn run(place: &Place, payments: &PaymentOptions, options: RunOptions) 
     // And so is a busy port.
     let listener = listen(options.listen, "KONTOR_LISTEN").await?;
     let gateway = payments.config(Some(&url_of(listener.local_addr()?)))?;
-    let post = options.notifications(place).open()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let post = options.notifications(place).open(&clock)?;
     // Before the servers are started, so that they are stopped again if somebody changes their mind meanwhile.
     let told = told_to_stop()?;
     let servers = place.servers().await?;

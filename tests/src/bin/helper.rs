@@ -82,7 +82,7 @@ async fn open(variable: &impl Fn(&'static str) -> Result<String>) -> Result<Runt
 
 async fn work(runtime: &Runtime, outbox: PathBuf) -> Result<()> {
     runtime.spawn_workers();
-    runtime.spawn_senders(NotificationsConfig::to_outbox(outbox).open()?);
+    runtime.spawn_senders(NotificationsConfig::to_outbox(outbox).open(&runtime.clock)?);
     say("ready")?;
     // The test holds the other end, so this ends with it.
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;

@@ -134,7 +134,7 @@ impl Opening {
         if self.workers {
             let outbox = || NotificationsConfig::to_outbox(place.outbox.path().to_owned());
             runtime.spawn_workers();
-            runtime.spawn_senders(self.post.unwrap_or_else(outbox).open().unwrap());
+            runtime.spawn_senders(self.post.unwrap_or_else(outbox).open(&runtime.clock).unwrap());
         }
         Shop::of(runtime, place, self.workers, database)
     }

@@ -14,6 +14,7 @@ use crate::HELPER;
 
 mod mail;
 mod sms;
+mod trust;
 
 /// One row of the record.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

@@ -1,4 +1,10 @@
+use kontor_eventstore::SystemClock;
+
 use super::*;
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
 
 fn config() -> NotificationsConfig {
     NotificationsConfig::to_outbox(std::env::temp_dir())
@@ -59,7 +65,7 @@ fn what_is_wrong_is_said_without_the_secret() {
     let wrong = "smtp://user:hunter2@mail.example?tls=perhaps";
     let mut config = config();
     config.mail = MailBy::Smtp(wrong.into());
-    let error = config.open().err().unwrap();
+    let error = config.open(&clock()).err().unwrap();
     let printed = format!("{error} {error:?} {config:?}");
     assert!(
         printed.contains("KONTOR_SMTP_URL is not a mail server's"),
@@ -75,12 +81,12 @@ fn what_is_wrong_is_said_without_the_secret() {
         assert!(matches!(smtp(wrong), Err(ConfigError::SmtpUrl)), "{wrong}");
     }
     config.mail_from = "nobody".to_owned();
-    assert!(matches!(config.open(), Err(ConfigError::MailFrom)));
+    assert!(matches!(config.open(&clock()), Err(ConfigError::MailFrom)));
 }
 
 #[test]
 fn pauses_double_up_to_the_longest() {
-    let post = config().open().unwrap();
+    let post = config().open(&clock()).unwrap();
     let minutes: Vec<u64> = (1..=9)
         .map(|failures| post.pause(failures).as_secs() / 30)
         .collect();

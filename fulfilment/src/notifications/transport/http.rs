@@ -50,7 +50,7 @@ impl HttpSms {
             .form(&form)
             .send()
             .await
-            .map_err(|error| DeliveryError::Transient(unanswered(&error).to_owned()))?;
+            .map_err(|error| DeliveryError::Silent(unanswered(&error).to_owned()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -64,7 +64,10 @@ impl HttpSms {
             Some(code) => format!("http answered {} code {code}", status.as_u16()),
             None => format!("http answered {}", status.as_u16()),
         };
-        Err(if passes(status) {
+        Err(if status.is_server_error() {
+            // Whoever answers for it, the provider does not.
+            DeliveryError::Silent(told)
+        } else if passes(status) {
             DeliveryError::Transient(told)
         } else {
             DeliveryError::Permanent(told)
@@ -81,14 +84,13 @@ impl SmsTransport for HttpSms {
 /// Whether another time the answer may be another. What is wrong with our account (401, 403) is not the message's fault:
 /// somebody mends it.
 fn passes(status: StatusCode) -> bool {
-    status.is_server_error()
-        || [
-            StatusCode::UNAUTHORIZED,
-            StatusCode::FORBIDDEN,
-            StatusCode::REQUEST_TIMEOUT,
-            StatusCode::TOO_MANY_REQUESTS,
-        ]
-        .contains(&status)
+    [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::TOO_MANY_REQUESTS,
+    ]
+    .contains(&status)
 }
 
 fn unanswered(error: &reqwest::Error) -> &'static str {

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use futures::future::BoxFuture;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, TlsParameters, TlsParametersBuilder,
+};
 use lettre::transport::smtp::extension::ClientId;
 
 use super::{DeliveryError, Mail, MailTransport};
@@ -33,6 +35,8 @@ pub(in crate::notifications) struct Smtp {
     pub(in crate::notifications) port: u16,
     pub(in crate::notifications) encryption: Encryption,
     pub(in crate::notifications) login: Option<Credentials>,
+    /// Who vouches for it, besides those whom the machine trusts.
+    pub(in crate::notifications) roots: Vec<Certificate>,
     /// Connections nobody talks on, at a point where the server waits for a mail.
     pub(in crate::notifications) idle: Mutex<Vec<AsyncSmtpConnection>>,
 }
@@ -45,7 +49,7 @@ impl Smtp {
             None => self
                 .connect()
                 .await
-                .map_err(|error| DeliveryError::Transient(format!("no mail server: {}", told(&error))))?,
+                .map_err(|error| DeliveryError::Silent(format!("no mail server: {}", told(&error))))?,
         };
         connection
             .send(mail.message.envelope(), &mail.message.formatted())
@@ -71,7 +75,15 @@ impl Smtp {
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
         let (server, me) = ((self.host.as_str(), self.port), ClientId::default());
-        let tls = || TlsParameters::new(self.host.clone());
+        let tls = || {
+            let roots = self.roots.iter().cloned();
+            roots
+                .fold(
+                    TlsParameters::builder(self.host.clone()),
+                    TlsParametersBuilder::add_root_certificate,
+                )
+                .build()
+        };
         let at_once = match self.encryption {
             Encryption::Tls => Some(tls()?),
             _ => None,
@@ -103,8 +115,10 @@ impl MailTransport for Smtp {
 fn refused(error: &Error) -> DeliveryError {
     if error.is_permanent() || error.is_client() {
         DeliveryError::Permanent(told(error))
-    } else {
+    } else if error.status().is_some() {
         DeliveryError::Transient(told(error))
+    } else {
+        DeliveryError::Silent(told(error))
     }
 }
 

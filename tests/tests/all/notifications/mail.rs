@@ -18,6 +18,7 @@ fn by(url: &str) -> NotificationsConfig {
         first_pause: Duration::from_millis(10),
         longest_pause: Duration::from_millis(50),
         time_limit: PATIENCE,
+        open_for: Duration::from_millis(50),
         // Into a folder only what is no mail.
         ..NotificationsConfig::to_outbox(std::env::temp_dir())
     }
@@ -51,7 +52,7 @@ fn message_id(row: &Row) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mails_go_to_a_mail_server_with_login_and_all_over_few_connections() {
-    let server = MailServer::with_login(true).await;
+    let server = MailServer::with_login().await;
     let shop = shop_by(by(&server.url("kontor:p%40ss%2Fword@"))).await;
     for n in 0..40 {
         somebody(&shop, &format!("customer-{n}@example.com"), None).await;
@@ -86,7 +87,7 @@ async fn a_wrong_password_and_missing_encryption_are_not_the_mails_fault() {
         ("kontor:wrong@", "", "no mail server: smtp answered 535 5.7.8"),
         ("", "?tls=required", "no mail server: smtp: "),
     ] {
-        let server = MailServer::with_login(true).await;
+        let server = MailServer::with_login().await;
         let shop = shop_by(by(&format!("{}{options}", server.url(login)))).await;
         somebody(&shop, "ada@example.com", None).await;
         let row = until(&shop, "DEAD").await;
