@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
 };
 use async_graphql::{Executor, Name, Request, Response, ServerError, Value, Variables};
 use futures::StreamExt;
@@ -19,6 +19,7 @@ use crate::RequestInfo;
 use crate::auth::Viewer;
 use crate::guard::cost::{self, Costs};
 use crate::guard::{self, Limits, Refusal};
+use crate::multiplex::{Asked, Execution, Multiplexer, Place};
 use crate::persisted::Documents;
 use crate::reply::{self, Code};
 use crate::timed;
@@ -103,6 +104,64 @@ pub struct Operation {
     pub extensions: HashMap<String, Value>,
 }
 
+/// An operation, and who asks for it.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// The document it is in.
+    pub prepared: Arc<Prepared>,
+    /// Which operation, and its variables.
+    pub operation: Operation,
+    /// Who asks, if they are known.
+    pub viewer: Option<Viewer>,
+    /// The request it came with.
+    pub info: RequestInfo,
+}
+
+impl Asking {
+    /// What kind of operation it is; `None` when there is no one such operation, which execution will say.
+    #[must_use]
+    pub fn kind(&self) -> Option<OperationType> {
+        self.prepared.kind(self.operation.name.as_deref())
+    }
+
+    /// What async-graphql executes.
+    fn request(self) -> Request {
+        let Self {
+            prepared,
+            operation,
+            viewer,
+            info,
+        } = self;
+        // The text itself is not needed any more.
+        let mut request = Request::new(String::new())
+            .variables(operation.variables)
+            .data(viewer)
+            .data(info);
+        request.operation_name = operation.name;
+        request.extensions.0 = operation.extensions;
+        request.set_parsed_query(prepared.document.clone());
+        request
+    }
+
+    /// What the answers depend on, if each is about one thing that happened: more than one field, or a fragment, may mix
+    /// what happens here and there.
+    fn asked(&self) -> Option<Asked> {
+        let operation = self.prepared.operation(self.operation.name.as_deref())?;
+        let [field] = operation.selection_set.node.items.as_slice() else {
+            return None;
+        };
+        if !matches!(field.node, Selection::Field(_)) {
+            return None;
+        }
+        Some(Asked {
+            document: Arc::clone(&self.prepared),
+            operation: self.operation.name.clone(),
+            variables: serde_json::to_string(&self.operation.variables).ok()?,
+            viewer: self.viewer.clone(),
+        })
+    }
+}
+
 /// The schema, behind a cache of documents and the guard.
 #[derive(Clone)]
 pub struct Engine<E> {
@@ -113,6 +172,7 @@ pub struct Engine<E> {
     /// Where documents come from that are only named.
     source: Documents,
     introspection: bool,
+    subscriptions: Multiplexer,
 }
 
 impl<E> std::fmt::Debug for Engine<E> {
@@ -134,6 +194,7 @@ impl<E: Executor> Engine<E> {
             costs: None,
             source: Documents::default(),
             introspection: true,
+            subscriptions: Multiplexer::default(),
         }
     }
 
@@ -244,9 +305,9 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Executes a query or a mutation, for so long and no longer.
-    pub async fn execute(&self, request: Request, limit: Duration) -> Response {
+    pub async fn execute(&self, asking: Asking, limit: Duration) -> Response {
         // On the heap: the futures of resolvers are large, and this one is held by many.
-        let answer = Box::pin(self.schema.execute(request));
+        let answer = Box::pin(self.schema.execute(asking.request()));
         let mut response = tokio::time::timeout(limit, answer)
             .await
             .unwrap_or_else(|_| Response::from_errors(vec![timed::too_late(limit)]));
@@ -256,25 +317,36 @@ impl<E: Executor> Engine<E> {
 
     /// Executes any operation. A subscription goes on for as long as it likes; a query or mutation gives one response.
     #[must_use]
-    pub fn stream(
-        &self,
-        request: Request,
-        kind: Option<OperationType>,
-        limit: Duration,
-    ) -> BoxStream<'static, Response> {
+    pub fn stream(&self, asking: Asking, limit: Duration) -> BoxStream<'static, Response> {
+        if asking.kind() == Some(OperationType::Subscription) {
+            return self.subscribe(asking);
+        }
         let engine = self.clone();
-        if kind == Some(OperationType::Subscription) {
-            let responses = self.schema.execute_stream(request, None);
-            if self.introspection {
-                return responses;
-            }
+        stream::once(async move { engine.execute(asking, limit).await }).boxed()
+    }
+
+    fn subscribe(&self, asking: Asking) -> BoxStream<'static, Response> {
+        let Some(asked) = asking.asked() else {
+            return self.execution(asking).responses;
+        };
+        let own = self.execution(asking.clone());
+        self.subscriptions.follow(asked, own, || self.execution(asking))
+    }
+
+    /// Begins to execute a subscription.
+    fn execution(&self, asking: Asking) -> Execution {
+        let place = Place::default();
+        let request = asking.request().data(place.clone());
+        let mut responses = self.schema.execute_stream(request, None);
+        if !self.introspection {
+            let engine = self.clone();
             let hushed = responses.map(move |mut response| {
                 engine.hush(&mut response);
                 response
             });
-            return hushed.boxed();
+            responses = hushed.boxed();
         }
-        stream::once(async move { engine.execute(request, limit).await }).boxed()
+        Execution { responses, place }
     }
 
     /// Takes what would help to guess names out of errors. async-graphql leaves some even when it is told not to.
@@ -288,25 +360,6 @@ impl<E: Executor> Engine<E> {
             }
         }
     }
-}
-
-/// What async-graphql executes.
-#[must_use]
-pub fn request(
-    prepared: &Prepared,
-    operation: Operation,
-    viewer: Option<Viewer>,
-    info: RequestInfo,
-) -> Request {
-    // The text itself is not needed any more.
-    let mut request = Request::new(String::new())
-        .variables(operation.variables)
-        .data(viewer)
-        .data(info);
-    request.operation_name = operation.name;
-    request.extensions.0 = operation.extensions;
-    request.set_parsed_query(prepared.document.clone());
-    request
 }
 
 fn refused(refusal: &Refusal) -> ServerError {

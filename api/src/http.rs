@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::RequestInfo;
 use crate::auth::Verified;
-use crate::documents::{self, Cost};
+use crate::documents::{Asking, Cost};
 use crate::gate::GateError;
 use crate::media::{self, Accepted, Media};
 use crate::params::Params;
@@ -127,7 +127,7 @@ impl From<GateError> for Problem {
 
 /// An operation that may be executed.
 pub(crate) struct Accepting {
-    pub(crate) request: async_graphql::Request,
+    pub(crate) asking: Asking,
     pub(crate) kind: Option<OperationType>,
     pub(crate) cost: Option<Cost>,
     pub(crate) viewer: Option<Verified>,
@@ -343,12 +343,16 @@ fn accept<E: Executor>(
     let engine = &transport.engine;
     let prepared = engine.find(query, &operation.extensions).map_err(refused)?;
     let cost = engine.cost(&prepared, &operation).map_err(refused)?;
-    let kind = prepared.kind(operation.name.as_deref());
-    let who = viewer.as_ref().map(|verified| verified.viewer.clone());
+    let asking = Asking {
+        prepared,
+        operation,
+        viewer: viewer.as_ref().map(|verified| verified.viewer.clone()),
+        info,
+    };
     Ok(Accepting {
-        trace: info.request_id.clone(),
-        request: documents::request(&prepared, operation, who, info),
-        kind,
+        trace: asking.info.request_id.clone(),
+        kind: asking.kind(),
+        asking,
         cost,
         viewer,
     })
@@ -370,7 +374,7 @@ async fn execute<E: Executor>(
         return Ok(sse::answer(transport, operation, media));
     }
     let limit = transport.timing.request;
-    let mut response = transport.engine.execute(operation.request, limit).await;
+    let mut response = transport.engine.execute(operation.asking, limit).await;
     if let Some(cost) = operation.cost {
         response.extensions.insert("cost".to_owned(), cost.told());
     }

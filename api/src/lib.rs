@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod media;
 pub mod metrics;
+mod multiplex;
 pub mod params;
 pub mod passwords;
 pub mod persisted;

@@ -19,7 +19,7 @@ use self::operations::{Operations, Running};
 use self::protocol::{FromClient, close};
 use crate::RequestInfo;
 use crate::auth::{TokenError, Verified};
-use crate::documents;
+use crate::documents::Asking;
 use crate::edge::SocketPlace;
 use crate::http::Problem;
 use crate::metrics::OpenSocket;
@@ -28,8 +28,10 @@ use crate::rates::Verdict;
 use crate::reply::{self, Code, Outcome};
 use crate::transport::Transport;
 
-/// Per direction. Most messages are smaller; 128 kB each, the default, is nine tenths of what an idle socket costs.
-const BUFFER: usize = 4 * 1024;
+/// Bytes read at a time. Most of what clients say is less, and 128 kB, the default, is nine tenths of what an idle socket costs.
+const READ: usize = 1024;
+/// Bytes written at a time.
+const WRITTEN: usize = 4 * 1024;
 /// What may wait to be written: one message, since each is waited for. Larger answers go over HTTP.
 const MOST_UNSENT: usize = 4 * 1024 * 1024;
 /// RFC 6455, section 5.5: a control frame has at most 125 bytes, two of them the code.
@@ -62,14 +64,15 @@ pub(crate) fn open<E: Executor>(
     let tracker = transport.sockets.clone();
     Ok(upgrade
         .protocols([protocol::NAME])
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
+        .read_buffer_size(READ)
+        .write_buffer_size(WRITTEN)
         .max_write_buffer_size(MOST_UNSENT)
         .max_message_size(transport.engine.limits().body_bytes)
         .max_frame_size(transport.engine.limits().body_bytes)
         .on_upgrade(move |socket| {
-            let session = Session::new(transport, socket, viewer, info, place);
-            tracker.track_future(session.run())
+            // In a task of its own: this one holds on to what the upgrade took.
+            tracker.spawn(Box::new(Session::new(transport, socket, viewer, info, place)).run());
+            std::future::ready(())
         }))
 }
 
@@ -118,7 +121,8 @@ impl<E: Executor> Session<E> {
         }
     }
 
-    async fn run(mut self) {
+    /// On the heap, because a future has room for what it was given and for what it makes of it.
+    async fn run(mut self: Box<Self>) {
         let end = match self.serve().await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -159,12 +163,13 @@ impl<E: Executor> Session<E> {
                 message = self.socket.recv() => {
                     self.heard = Instant::now();
                     self.asked = false;
-                    self.client_says(message).await?;
+                    // On the heap: clients say little, and what it takes to understand them would be kept ready for each.
+                    Box::pin(self.client_says(message)).await?;
                     timer.as_mut().reset(self.deadline());
                 }
                 (id, response) = self.operations.next() => self.respond(&id, response).await?,
                 () = &mut timer => {
-                    self.time_passes().await?;
+                    Box::pin(self.time_passes()).await?;
                     timer.as_mut().reset(self.deadline());
                 }
                 Ok(()) = rung.changed() => self.still_stands()?,
@@ -312,22 +317,22 @@ impl<E: Executor> Session<E> {
             return Err(crate::edge::rate_limited(Verdict::seconds(wait)));
         }
         let (_, prepared) = found?;
-        let kind = prepared.kind(operation.name.as_deref());
-        let streams = kind == Some(OperationType::Subscription);
         let info = RequestInfo {
             request_id: self.transport.ids.next().to_string(),
             sets_cookies: false,
             ..self.info.clone()
         };
         let trace = info.request_id.clone();
-        let viewer = self.viewer.as_ref().map(|verified| verified.viewer.clone());
-        let request = documents::request(&prepared, operation, viewer, info);
-        let mut running = Running::new(
-            id,
-            kind,
-            &trace,
-            engine.stream(request, kind, self.transport.timing.request),
-        );
+        let asking = Asking {
+            prepared,
+            operation,
+            viewer: self.viewer.as_ref().map(|verified| verified.viewer.clone()),
+            info,
+        };
+        let kind = asking.kind();
+        let streams = kind == Some(OperationType::Subscription);
+        let responses = engine.stream(asking, self.transport.timing.request);
+        let mut running = Running::new(id, kind, &trace, responses);
         if !streams {
             running.holds(edge.place()?, cost);
         }

@@ -34,7 +34,7 @@ pub(crate) fn answer<E: Executor>(
 ) -> Response {
     let kind = operation.kind;
     let limit = transport.timing.request;
-    let mut responses = transport.engine.stream(operation.request, kind, limit).fuse();
+    let mut responses = transport.engine.stream(operation.asking, limit).fuse();
     // async-graphql validates when it is first polled, and answers then if the document does not fit.
     let mut first = responses.next().now_or_never().flatten();
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);

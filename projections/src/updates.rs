@@ -173,27 +173,30 @@ impl<V: Followed> Updates<V> {
         after: Option<u64>,
     ) -> BoxStream<'static, Result<Update<V::Row>, UpdatesError>> {
         let updates = self.clone();
+        // What is done once, at the beginning, has its memory to itself: a subscriber waits for the rest of the day.
         Box::pin(async_stream::try_stream! {
             let mut last = after;
             'joined: loop {
                 // Joins first, then reads what came before: nothing can fall between the two.
                 let (mut live, upto) = updates.join(&topic);
+                let applied = updates.has_applied(upto);
                 let mut reached = match last {
                     Some(position) => position,
-                    None => match updates.present(&topic, upto).await? {
+                    None => match Box::pin(updates.present(&topic, upto)).await? {
                         Some(update) => {
                             let position = update.position;
                             yield update;
-                            position
+                            // A row read from a view that has it all lacks nothing.
+                            if applied { position.max(upto) } else { position }
                         }
                         None => upto,
                     },
                 };
                 if reached < upto {
-                    updates.applied(upto).await;
+                    Box::pin(updates.applied(upto)).await;
                 }
                 while reached < upto {
-                    let (page, to) = updates.missed(&topic, reached, upto).await?;
+                    let (page, to) = Box::pin(updates.missed(&topic, reached, upto)).await?;
                     for update in page {
                         yield update;
                     }
@@ -213,6 +216,11 @@ impl<V: Followed> Updates<V> {
                 }
             }
         })
+    }
+
+    /// Whether the view has come to `position`. What is read from it afterwards has all up to there.
+    fn has_applied(&self, position: u64) -> bool {
+        *self.0.progress.watch(V::NAME).borrow() >= position
     }
 
     /// Waits until the view has come to `position`: at most for what it lacked when this process started.

@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt};
 use kontor_projections::updates::{Update, UpdatesError};
 
 use super::error::Incident;
+use crate::multiplex::Place;
 
 /// The updates a subscriber is sent. Trouble ends the stream with `INTERNAL`; the client comes back with its last cursor.
 pub(crate) fn updates<R, N, F>(
@@ -19,5 +20,11 @@ where
     F: Fn(Update<R>) -> N + Send + 'static,
 {
     let incident = Incident::of(ctx);
-    stream.map(move |update| update.map(&node).map_err(|error| incident.internal(error)))
+    let place = ctx.data_opt::<Place>().cloned();
+    stream.map(move |update| {
+        if let (Some(place), Ok(update)) = (&place, &update) {
+            place.set(update.position);
+        }
+        update.map(&node).map_err(|error| incident.internal(error))
+    })
 }

@@ -102,6 +102,8 @@ impl Operations {
     }
 
     pub(super) fn insert(&mut self, running: Running) {
+        // Most sockets have one.
+        self.running.reserve_exact(1);
         self.running.push(running);
     }
 
