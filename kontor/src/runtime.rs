@@ -164,7 +164,10 @@ impl Runtime {
     /// Every consumer with a checkpoint in Postgres.
     #[must_use]
     pub fn consumers(&self) -> Vec<Arc<dyn Consumer>> {
-        let mut consumers: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
+        let mut consumers: Vec<Arc<dyn Consumer>> = views()
+            .into_iter()
+            .map(|view| view as Arc<dyn Consumer>)
+            .collect();
         consumers.push(Arc::new(OrderProcess::new(
             self.store.clone(),
             Arc::clone(&self.clock),

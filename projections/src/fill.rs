@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
 use kontor_eventstore::read::{RawEvent, ReadError, read_raw};
 use kontor_eventstore::{Consumer, Parked, Recorded, consumer};
@@ -10,8 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
 
-/// Events folded and written in one go: many, so that most rows are written once.
-const BATCH: usize = 50_000;
+use crate::held::Rows;
+use crate::view::Rebuildable;
+
+/// Events folded in one go.
+const BATCH: usize = 10_000;
+/// Rows of a view held in memory. An order with its timeline takes some 2 kB.
+const HELD: usize = 20_000;
 /// Events decoded by one thread at a time.
 const CHUNK: usize = 2_000;
 /// Threads that decode.
@@ -40,13 +46,16 @@ pub enum FillError {
 /// A view being made again in a schema of its own, under its own name.
 pub struct Filling {
     /// Its projector.
-    pub view: Arc<dyn Consumer>,
+    pub view: Arc<dyn Rebuildable>,
     /// Sees the new tables before the live ones.
     pub connection: PgConnection,
     /// The last position it has applied.
     pub reached: u64,
     /// What it could not apply.
     pub parked: Vec<Parked>,
+    rows: Box<dyn Rows>,
+    /// Statements that make its table's indexes, once there is something to index.
+    indexes: Vec<String>,
 }
 
 /// A place to make views in: a schema, held against others as long as this lives.
@@ -90,41 +99,55 @@ impl Scratch {
     /// See [`FillError`].
     pub async fn fill(
         &mut self,
-        views: &[Arc<dyn Consumer>],
+        views: &[Arc<dyn Rebuildable>],
         to: u64,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<Vec<Filling>, FillError> {
         let mut fillings = Vec::new();
         for view in views {
-            let table = view.name();
-            // LIKE leaves out how full pages are to be.
-            let storage = sqlx::query_scalar!(
-                r#"SELECT coalesce(' WITH (' || array_to_string(reloptions, ', ') || ')', '') AS "storage!"
-                   FROM pg_class WHERE oid = ('public.' || $1)::regclass"#,
-                table
-            )
-            .fetch_one(&mut self.holder)
-            .await?;
-            let like = format!(
-                "CREATE TABLE {}.{table} (LIKE public.{table} INCLUDING ALL){storage}",
-                self.schema
-            );
-            self.holder.execute(like.as_str()).await?;
+            let indexes = self.create(view.name()).await?;
             fillings.push(Filling {
                 view: Arc::clone(view),
                 connection: self.connect().await?,
                 reached: 0,
                 parked: Vec::new(),
+                rows: view.rows(HELD),
+                indexes,
             });
         }
-        let fillings = self.feed(fillings, to, progress).await?;
-        for filling in &fillings {
-            // So that the first queries after a swap are planned with the truth.
+        let mut fillings = self.feed(fillings, to, progress).await?;
+        try_join_all(fillings.iter_mut().map(|filling| filling.finish(self.schema))).await?;
+        Ok(fillings)
+    }
+
+    /// Makes a table as the live one of that name is, but for its indexes; the statements that make those. One that is filled at
+    /// once is cheaper than one that every row is put into.
+    async fn create(&mut self, table: &str) -> Result<Vec<String>, sqlx::Error> {
+        // LIKE leaves out how full pages are to be.
+        let storage = sqlx::query_scalar!(
+            r#"SELECT coalesce(' WITH (' || array_to_string(reloptions, ', ') || ')', '') AS "storage!"
+               FROM pg_class WHERE oid = ('public.' || $1)::regclass"#,
+            table
+        )
+        .fetch_one(&mut self.holder)
+        .await?;
+        let new = format!("{}.{table}", self.schema);
+        let like = format!("CREATE TABLE {new} (LIKE public.{table} INCLUDING ALL){storage}");
+        self.holder.execute(like.as_str()).await?;
+        // By its primary key rows are looked up meanwhile.
+        let indexes = sqlx::query!(
+            r#"SELECT indexrelid::regclass::text AS "name!", pg_get_indexdef(indexrelid) AS "definition!"
+               FROM pg_index WHERE indrelid = $1::text::regclass AND NOT indisprimary"#,
+            new
+        )
+        .fetch_all(&mut self.holder)
+        .await?;
+        for index in &indexes {
             self.holder
-                .execute(format!("ANALYZE {}.{}", self.schema, filling.view.name()).as_str())
+                .execute(format!("DROP INDEX {}", index.name).as_str())
                 .await?;
         }
-        Ok(fillings)
+        Ok(indexes.into_iter().map(|index| index.definition).collect())
     }
 
     /// Takes fillings further, up to position `to`, reading the log once for all of them.
@@ -206,6 +229,8 @@ impl Scratch {
             .options([
                 ("search_path", format!("{},public", self.schema)),
                 ("synchronous_commit", "off".to_owned()),
+                // Enough for the first plans; autovacuum looks closer.
+                ("default_statistics_target", "25".to_owned()),
             ])
             .connect()
             .await
@@ -220,12 +245,28 @@ impl Filling {
                 continue;
             };
             self.reached = last.position;
-            let mut tx = self.connection.begin().await?;
-            let parked = apply(self.view.as_ref(), &mut tx, batch[skip..].to_vec(), &self.parked).await?;
-            tx.commit().await?;
+            let parked = if self.parked.is_empty() {
+                self.rows.fold(&mut self.connection, &batch[skip..]).await?
+            } else {
+                let streams = self.parked.iter().map(|parked| parked.stream.clone()).collect();
+                let (events, mut parked) = consumer::set_aside(batch[skip..].to_vec(), &streams);
+                parked.extend(self.rows.fold(&mut self.connection, &events).await?);
+                parked
+            };
             self.parked.extend(parked);
         }
+        self.rows.write(&mut self.connection).await?;
         Ok(self)
+    }
+
+    /// Makes the indexes, and counts, so that the first queries after a swap are planned with the truth.
+    async fn finish(&mut self, schema: &str) -> Result<(), sqlx::Error> {
+        for index in std::mem::take(&mut self.indexes) {
+            self.connection.execute(index.as_str()).await?;
+        }
+        let analyse = format!("ANALYZE {schema}.{}", self.view.name());
+        self.connection.execute(analyse.as_str()).await?;
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod best_sellers;
 pub mod cards;
 pub mod copy;
 pub mod fill;
+pub mod held;
 pub mod mirror;
 pub mod offers;
 pub mod orders;
@@ -24,19 +25,15 @@ pub mod view;
 
 use std::sync::Arc;
 
-use kontor_eventstore::Consumer;
-use view::{Projector, View};
+use view::{Projector, Rebuildable};
 
-/// Every read model in Postgres: its projector, and the key columns of its table.
+/// The projector of every read model in Postgres.
 #[must_use]
-pub fn views() -> Vec<(Arc<dyn Consumer>, &'static str)> {
-    fn view<V: View>() -> (Arc<dyn Consumer>, &'static str) {
-        (Arc::new(Projector::<V>::default()), V::KEY)
-    }
+pub fn views() -> Vec<Arc<dyn Rebuildable>> {
     vec![
-        view::<products::Products>(),
-        view::<orders::Orders>(),
-        view::<users::Users>(),
-        view::<sales::Sales>(),
+        Arc::new(Projector::<products::Products>::default()),
+        Arc::new(Projector::<orders::Orders>::default()),
+        Arc::new(Projector::<users::Users>::default()),
+        Arc::new(Projector::<sales::Sales>::default()),
     ]
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kontor_eventstore::read::{head, read};
-use kontor_eventstore::{Consumer, Recorded, checkpoint, dead_letters};
+use kontor_eventstore::{Recorded, checkpoint, dead_letters};
 use sqlx::{Connection, Executor, PgPool};
 use tracing::{info, warn};
 
 use crate::fill::{FillError, Filling, Scratch, apply};
+use crate::view::Rebuildable;
 
 const SCHEMA: &str = "rebuild";
 /// Events behind the head at which a rebuilt view is swapped in; the rest is applied during the swap.
@@ -36,7 +37,7 @@ pub struct Rebuilt {
 /// See [`FillError`]; what was not swapped in stays as it was.
 pub async fn rebuild(
     pool: &PgPool,
-    views: &[Arc<dyn Consumer>],
+    views: &[Arc<dyn Rebuildable>],
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<Vec<Rebuilt>, FillError> {
     let started = Instant::now();
@@ -97,8 +98,12 @@ async fn swap_in(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError>
 async fn try_swap(pool: &PgPool, filling: &mut Filling) -> Result<u64, FillError> {
     let name = filling.view.name();
     let mut tx = filling.connection.begin().await?;
-    tx.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on")
-        .await?;
+    // Vacuuming what is about to be dropped gives way to this within a second, while nobody waits for anybody.
+    let alone = format!(
+        "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '3s';
+         LOCK TABLE public.{name} IN SHARE UPDATE EXCLUSIVE MODE; SET LOCAL lock_timeout = '1s'"
+    );
+    tx.execute(alone.as_str()).await?;
     let live = sqlx::query_scalar!(
         "SELECT position FROM checkpoints WHERE consumer = $1 FOR UPDATE",
         name

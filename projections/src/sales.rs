@@ -71,6 +71,7 @@ impl View for Sales {
     const NAME: &'static str = "sales";
     const AGGREGATE: &'static str = Order::TYPE;
     const KEY: &'static str = "hour, currency";
+    const GATHERS: bool = true;
     type Id = (DateTime<Utc>, String);
     type Row = SalesRow;
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kontor_eventstore::read::read;
-use kontor_eventstore::{Consumer, Recorded, checkpoint};
+use kontor_eventstore::{Recorded, checkpoint};
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, PgPool, Row};
 
 use crate::fill::{FillError, Filling, Scratch, apply};
 use crate::mirror::{MirrorOf, Redis, Value};
+use crate::view::Rebuildable;
 
 const SCHEMA: &str = "verify";
 /// Differences told in full; all are counted.
@@ -65,7 +66,7 @@ pub enum How {
 /// See [`FillError`].
 pub async fn verify(
     pool: &PgPool,
-    views: &[(Arc<dyn Consumer>, &'static str)],
+    views: &[Arc<dyn Rebuildable>],
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<Vec<Verdict>, FillError> {
     let checkpoints = checkpoint::checkpoints(pool).await?;
@@ -75,16 +76,12 @@ pub async fn verify(
             .find(|it| it.consumer == name)
             .map_or(0, |it| it.position)
     };
-    let to = views
-        .iter()
-        .map(|(view, _)| position(view.name()))
-        .min()
-        .unwrap_or(0);
+    let to = views.iter().map(|view| position(view.name())).min().unwrap_or(0);
     let mut scratch = Scratch::take(pool, SCHEMA).await?;
-    let consumers: Vec<_> = views.iter().map(|(view, _)| Arc::clone(view)).collect();
-    let fillings = scratch.fill(&consumers, to, |done| progress(done, to)).await?;
+    let fillings = scratch.fill(views, to, |done| progress(done, to)).await?;
     let mut verdicts = Vec::new();
-    for (mut filling, (_, key)) in fillings.into_iter().zip(views) {
+    for mut filling in fillings {
+        let key = filling.view.key();
         verdicts.push(compare_at_same_position(pool, &mut filling, key).await?);
     }
     scratch.leave().await?;

@@ -15,6 +15,7 @@ use kontor_eventstore::{Body, Consumer, Parked, Recorded};
 use sqlx::PgConnection;
 
 use crate::copy::Copy;
+use crate::held::{Held, Rows};
 
 /// A read model in Postgres.
 pub trait View: Send + Sync + Sized + 'static {
@@ -24,8 +25,10 @@ pub trait View: Send + Sync + Sized + 'static {
     const AGGREGATE: &'static str;
     /// The key columns of its table, as SQL.
     const KEY: &'static str;
+    /// Whether a row gathers what happens to several aggregates. Otherwise the first event of an aggregate makes its row.
+    const GATHERS: bool = false;
     /// What identifies a row.
-    type Id: Clone + Debug + Eq + Hash + Send + Sync + 'static;
+    type Id: Clone + Debug + Eq + Hash + Ord + Send + Sync + 'static;
     /// A row.
     type Row: Clone + Debug + PartialEq + Send + Sync + 'static;
 
@@ -120,9 +123,28 @@ impl<V: View> Consumer for Projector<V> {
     }
 }
 
+/// A projector whose view can be made again from the log.
+pub trait Rebuildable: Consumer {
+    /// The key columns of its table, as SQL.
+    fn key(&self) -> &'static str;
+
+    /// Its rows before the first event. Up to `most` of them are held in memory between two batches of events.
+    fn rows(&self, most: usize) -> Box<dyn Rows>;
+}
+
+impl<V: View> Rebuildable for Projector<V> {
+    fn key(&self) -> &'static str {
+        V::KEY
+    }
+
+    fn rows(&self, most: usize) -> Box<dyn Rows> {
+        Box::new(Held::<V>::new(most))
+    }
+}
+
 /// Whether an event at or below a row's position may have been applied to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeats {
+pub(crate) enum Repeats {
     /// It has been, and is skipped (V2).
     Possible,
     /// It was parked. A row that gathers several aggregates has gone on without it.
@@ -164,7 +186,7 @@ async fn apply<V: View>(
 }
 
 /// Folds events into rows, notes which rows changed, and answers what could not be applied (V3).
-fn fold_all<V: View>(
+pub(crate) fn fold_all<V: View>(
     rows: &mut HashMap<V::Id, Option<V::Row>>,
     changed: &mut HashSet<V::Id>,
     events: &[Arc<Recorded>],

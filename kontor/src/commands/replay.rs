@@ -1,12 +1,11 @@
 //! `kontor replay`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use kontor_eventstore::deeds::Kind;
-use kontor_eventstore::{Actor, Consumer, Deed};
+use kontor_eventstore::{Actor, Deed};
 use kontor_projections::{rebuild, views};
 
 use crate::runtime::{MIRRORS, Runtime, mirrors_of};
@@ -18,7 +17,7 @@ use crate::terminal::{event_bar, say};
 /// When there is no such view, or it could not be rebuilt; it is as it was then.
 pub async fn replay(runtime: &Runtime, names: &[String]) -> Result<ExitCode> {
     let every = names.iter().any(|name| name == "all");
-    let known: Vec<Arc<dyn Consumer>> = views().into_iter().map(|(view, _)| view).collect();
+    let known = views();
     for name in names {
         if name != "all" && !MIRRORS.contains(&name.as_str()) && !known.iter().any(|view| view.name() == name)
         {

@@ -251,7 +251,7 @@ async fn received(runtime: &Runtime, id: ProductId) -> Result<u64> {
 /// Waits until the order process has answered everything, and the views show that.
 async fn settle(runtime: &Runtime) -> Result<()> {
     reach(runtime, "order_process").await?;
-    for (view, _) in views() {
+    for view in views() {
         reach(runtime, view.name()).await?;
     }
     Ok(())

@@ -127,7 +127,7 @@ async fn nobody_finds_who_was_erased_anywhere() {
     api.views_are_true().await;
 
     // A replay makes the same of it.
-    let all: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
+    let all = views();
     rebuild::rebuild(&api.pool, &all, |_, _| {}).await.unwrap();
     api.views_are_true().await;
     let again = admin

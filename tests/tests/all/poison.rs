@@ -220,7 +220,7 @@ async fn a_rebuild_parks_what_the_live_view_parks() {
     shop.order(customer, &[(&lamp, 1)]).await;
     shop.caught_up().await;
     let before = shop.dead_letters().await;
-    let all: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
+    let all = views();
     let rebuilt = rebuild(&shop.pool, &all, |_, _| {}).await.unwrap();
     let parked = |name| rebuilt.iter().find(|it| it.view == name).unwrap().parked;
     assert_eq!((parked("orders"), parked("sales"), parked("products")), (2, 2, 0));

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kontor_domain::{Product, ProductCommand};
-use kontor_eventstore::Consumer;
+use kontor_eventstore::Recorded;
+use kontor_eventstore::read::read;
 use kontor_projections::fill::{FillError, Scratch};
 use kontor_projections::orders::{self, OrderFilter, OrderRow};
 use kontor_projections::rebuild::rebuild;
 use kontor_projections::{products, views};
 use kontor_tests::Shop;
 use kontor_tests::examples::pieces;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
-
-fn all() -> Vec<Arc<dyn Consumer>> {
-    views().into_iter().map(|(view, _)| view).collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_see_no_missing_and_no_older_row_while_views_are_rebuilt_and_orders_come_in() {
@@ -79,7 +76,7 @@ async fn readers_see_no_missing_and_no_older_row_while_views_are_rebuilt_and_ord
     let rebuilds = async {
         let mut positions = Vec::new();
         for _ in 0..4 {
-            let done = rebuild(&shop.pool, &all(), |done, of| assert!(done <= of))
+            let done = rebuild(&shop.pool, &views(), |done, of| assert!(done <= of))
                 .await
                 .unwrap();
             assert_eq!(done.iter().map(|it| it.parked).sum::<usize>(), 0);
@@ -148,7 +145,7 @@ async fn a_rebuilt_view_is_the_old_one_with_its_indexes_and_can_be_rebuilt_again
     };
     let before = layout().await;
     for _ in 0..2 {
-        rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+        rebuild(&shop.pool, &views(), |_, _| {}).await.unwrap();
         assert_eq!(layout().await, before);
     }
     let schemas: i64 =
@@ -178,7 +175,7 @@ async fn a_rebuild_mends_a_view() {
         },
     )
     .await;
-    rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+    rebuild(&shop.pool, &views(), |_, _| {}).await.unwrap();
     shop.caught_up().await;
     assert_eq!(shop.product_row(lamp.id).await.on_hand, 6);
     assert_eq!(shop.order_row(order).await.status, "CONFIRMED");
@@ -199,7 +196,7 @@ async fn a_long_running_reader_holds_up_the_swap_but_not_the_shop() {
         .await
         .unwrap();
     let rebuilding = async {
-        rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+        rebuild(&shop.pool, &views(), |_, _| {}).await.unwrap();
     };
     let reading = async {
         kontor_tests::eventually("the swap waits for the reader", async || {
@@ -226,9 +223,64 @@ async fn two_rebuilds_at_once_are_one_too_many() {
     shop.product("LAMP").await;
     shop.caught_up().await;
     let scratch = Scratch::take(&shop.pool, "rebuild").await.unwrap();
-    let refused = rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap_err();
+    let refused = rebuild(&shop.pool, &views(), |_, _| {}).await.unwrap_err();
     assert!(matches!(refused, FillError::Busy), "{refused}");
     scratch.leave().await.unwrap();
-    rebuild(&shop.pool, &all(), |_, _| {}).await.unwrap();
+    rebuild(&shop.pool, &views(), |_, _| {}).await.unwrap();
+    shop.finish().await;
+}
+
+/// However few rows are held in memory while a view is made, and however few events come at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_let_go_and_change_again_are_as_if_they_had_been_held() {
+    let shop = Shop::start().await;
+    let customer = shop.customer().await;
+    for sku in ["LAMP", "SHADE", "BULB"] {
+        let item = shop.product(sku).stock(30).await;
+        // Fifteen get theirs.
+        let orders = shop.rush(customer, &[(&item, 2)], 20).await;
+        shop.caught_up().await;
+        for order in orders {
+            if shop.order_row(order).await.status == "CONFIRMED" {
+                shop.ship(order).await;
+            }
+        }
+    }
+    shop.caught_up().await;
+    let events: Vec<Arc<Recorded>> = read(&shop.pool, 0, 100_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+    for (most, at_once) in [(0, 1), (1, 7), (3, 20), (10, 50), (1_000, 100)] {
+        let mut connection = shop.pool.connect_options().connect().await.unwrap();
+        connection
+            .execute("DROP SCHEMA IF EXISTS held CASCADE; CREATE SCHEMA held; SET search_path = held, public")
+            .await
+            .unwrap();
+        for view in views() {
+            let name = view.name();
+            let table = format!("CREATE TABLE held.{name} (LIKE public.{name} INCLUDING ALL)");
+            connection.execute(table.as_str()).await.unwrap();
+            let mut rows = view.rows(most);
+            for batch in events.chunks(at_once) {
+                assert!(rows.fold(&mut connection, batch).await.unwrap().is_empty());
+            }
+            rows.write(&mut connection).await.unwrap();
+            let compared = format!(
+                "SELECT count(live), count(*) FILTER (WHERE live IS DISTINCT FROM made)
+                 FROM (SELECT t::text AS live FROM public.{name} t) l
+                      FULL JOIN (SELECT t::text AS made FROM held.{name} t) m ON live = made"
+            );
+            let (live, different): (i64, i64) = sqlx::query_as(&compared)
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            assert!(live > 0);
+            assert_eq!(different, 0, "{name}, {most} held, {at_once} at once");
+        }
+        connection.close().await.unwrap();
+    }
     shop.finish().await;
 }

@@ -56,13 +56,16 @@ async fn a_server_that_may_be_somebody_else_gets_no_mail() {
     for encrypted in [Encrypted::Tls, Encrypted::StartTls] {
         for (name, vouched) in [("127.0.0.1", false), ("mail.example", true)] {
             let server = MailServer::encrypted(encrypted, name).await;
-            let mut url = match encrypted {
-                Encrypted::Tls => format!("smtps://127.0.0.1:{}?", server.port()),
-                Encrypted::StartTls => format!("smtp://127.0.0.1:{}?tls=required&", server.port()),
+            let place = format!("127.0.0.1:{}", server.port());
+            let voucher = if vouched {
+                format!("ca={}", server.voucher().display())
+            } else {
+                String::new()
             };
-            if vouched {
-                url.push_str(&format!("ca={}", server.voucher().display()));
-            }
+            let url = match encrypted {
+                Encrypted::Tls => format!("smtps://{place}?{voucher}"),
+                Encrypted::StartTls => format!("smtp://{place}?tls=required&{voucher}"),
+            };
             let shop = shop_by(NotificationsConfig {
                 attempts: 2,
                 ..by(&url)
