@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use serde::Serialize;
 
 use crate::RequestInfo;
 use crate::auth::Viewer;
@@ -50,7 +51,7 @@ pub struct Prepared {
 }
 
 /// What an operation costs, and what it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Fields it may be answered with.
     pub requested: u64,

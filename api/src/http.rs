@@ -375,23 +375,25 @@ async fn execute<E: Executor>(
     }
     let limit = transport.timing.request;
     let mut response = transport.engine.execute(operation.asking, limit).await;
-    if let Some(cost) = operation.cost {
-        response.extensions.insert("cost".to_owned(), cost.told());
-    }
     let outcome = transport::settle(&mut response);
     transport::count(operation.kind, outcome);
-    Ok(write(&response, outcome, media))
+    Ok(write(&response, outcome, operation.cost, media))
 }
 
 /// A single response, in full.
-pub(crate) fn write(response: &async_graphql::Response, outcome: Outcome, media: Media) -> Response {
+pub(crate) fn write(
+    response: &async_graphql::Response,
+    outcome: Outcome,
+    cost: Option<Cost>,
+    media: Media,
+) -> Response {
     let status = match (outcome, media) {
         (Outcome::Refused, Media::GraphqlResponse) if is_late(response) => StatusCode::GATEWAY_TIMEOUT,
         (Outcome::Refused, Media::GraphqlResponse) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
     let mut body = Vec::with_capacity(1_024);
-    reply::write(&mut body, response, outcome);
+    reply::write(&mut body, response, outcome, cost);
     let mut written = respond(status, media, body);
     if !response.http_headers.is_empty() {
         written.headers_mut().extend(response.http_headers.clone());

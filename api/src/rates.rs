@@ -288,11 +288,16 @@ impl Rates {
     }
 
     fn verdict(&self, retry_after: Option<Duration>, wishes: &[Wish<'_>], now: Instant) -> Verdict {
-        let mut text = String::with_capacity(96);
+        // Every answer has it, so it is put together by hand.
+        let (mut text, mut digits) = (String::with_capacity(96), itoa::Buffer::new());
         for wish in wishes {
             let Standing { left, full_in, .. } = wish.account.standing(now);
-            let separator = if text.is_empty() { "" } else { ", " };
-            let _ = write!(text, "{separator}\"{}\";r={left};t={full_in}", wish.what);
+            text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+            text.push_str(wish.what);
+            text.push_str("\";r=");
+            text.push_str(digits.format(left));
+            text.push_str(";t=");
+            text.push_str(digits.format(full_in));
         }
         Verdict {
             retry_after,

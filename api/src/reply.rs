@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use serde::Serialize;
 
+use crate::documents::Cost;
+
 /// Why a request was not executed, as `extensions.code` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -165,16 +167,35 @@ struct Body<'a> {
     data: Option<&'a Value>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [ServerError],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    extensions: &'a BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Beside::is_empty")]
+    extensions: Beside<'a>,
 }
 
-/// Appends a response as JSON.
-pub fn write(into: &mut Vec<u8>, response: &Response, outcome: Outcome) {
+/// What is said beside the answer.
+#[derive(Serialize)]
+struct Beside<'a> {
+    #[serde(flatten)]
+    said: &'a BTreeMap<String, Value>,
+    /// Every answer says it, so it is not made into a value first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
+}
+
+impl Beside<'_> {
+    fn is_empty(&self) -> bool {
+        self.said.is_empty() && self.cost.is_none()
+    }
+}
+
+/// Appends a response as JSON, and what it cost if that is to be told.
+pub fn write(into: &mut Vec<u8>, response: &Response, outcome: Outcome, cost: Option<Cost>) {
     let body = Body {
         data: (outcome != Outcome::Refused).then_some(&response.data),
         errors: &response.errors,
-        extensions: &response.extensions,
+        extensions: Beside {
+            said: &response.extensions,
+            cost,
+        },
     };
     // Values of GraphQL are always JSON, and a vector takes everything.
     let _ = serde_json::to_writer(into, &body);
@@ -186,7 +207,10 @@ pub fn errors(errors: &[ServerError]) -> Vec<u8> {
     let body = Body {
         data: None,
         errors,
-        extensions: &BTreeMap::new(),
+        extensions: Beside {
+            said: &BTreeMap::new(),
+            cost: None,
+        },
     };
     serde_json::to_vec(&body).unwrap_or_default()
 }

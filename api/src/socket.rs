@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Executor, Response as GraphqlResponse, ServerError};
+use async_graphql::{Executor, ServerError};
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use axum::response::Response;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::operations::{Operations, Running};
+use self::operations::{Operations, Running, Said};
 use self::protocol::{FromClient, close};
 use crate::RequestInfo;
 use crate::auth::{TokenError, Verified};
@@ -167,7 +167,7 @@ impl<E: Executor> Session<E> {
                     Box::pin(self.client_says(message)).await?;
                     timer.as_mut().reset(self.deadline());
                 }
-                (id, response) = self.operations.next() => self.respond(&id, response).await?,
+                (id, said) = self.operations.next() => self.respond(&id, said).await?,
                 () = &mut timer => {
                     Box::pin(self.time_passes()).await?;
                     timer.as_mut().reset(self.deadline());
@@ -339,19 +339,19 @@ impl<E: Executor> Session<E> {
         Ok(running)
     }
 
-    async fn respond(&mut self, id: &str, response: Option<(GraphqlResponse, Outcome)>) -> Result<(), End> {
-        let message = match response {
+    async fn respond(&mut self, id: &str, said: Option<Said>) -> Result<(), End> {
+        let message = match said {
             None => {
                 self.operations.remove(id);
                 protocol::complete(id)
             }
-            Some((response, Outcome::Refused)) => {
+            Some(said) if said.outcome == Outcome::Refused => {
                 self.operations.remove(id);
-                errors(id, &response.errors)
+                errors(id, &said.response.errors)
             }
-            Some((response, outcome)) => {
-                protocol::with_payload(id, "next", |into| reply::write(into, &response, outcome))
-            }
+            Some(said) => protocol::with_payload(id, "next", |into| {
+                reply::write(into, &said.response, said.outcome, said.cost);
+            }),
         };
         self.send(Message::Text(message)).await
     }

@@ -40,7 +40,7 @@ pub(crate) fn answer<E: Executor>(
     let outcome = first.as_mut().map_or(Outcome::Answered, transport::settle);
     transport::count(kind, outcome);
     if let Some(refused) = first.as_ref().filter(|_| outcome == Outcome::Refused) {
-        return crate::http::write(refused, outcome, media);
+        return crate::http::write(refused, outcome, None, media);
     }
     let subscriber = Subscriber::new();
     let messages = stream::iter(first)
@@ -52,7 +52,7 @@ pub(crate) fn answer<E: Executor>(
             let mut event = Vec::with_capacity(512);
             event.extend_from_slice(b"event: next\ndata: ");
             // JSON as serde_json writes it has no line breaks.
-            reply::write(&mut event, &response, outcome);
+            reply::write(&mut event, &response, outcome, None);
             event.extend_from_slice(b"\n\n");
             Bytes::from(event)
         });

@@ -54,7 +54,7 @@ impl Running {
         (self.place, self.cost) = (Some(place), cost);
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<(Response, Outcome)>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Said>> {
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.responses.poll_next_unpin(context)));
         let mut response = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -67,14 +67,15 @@ impl Running {
                 Response::from_errors(vec![reply::internal(&self.trace)])
             }
         };
-        if let Some(cost) = self.cost {
-            response.extensions.insert("cost".to_owned(), cost.told());
-        }
         let outcome = transport::settle(&mut response);
         if outcome != Outcome::Answered {
             self.outcome = outcome;
         }
-        Poll::Ready(Some((response, outcome)))
+        Poll::Ready(Some(Said {
+            response,
+            outcome,
+            cost: self.cost,
+        }))
     }
 }
 
@@ -82,6 +83,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         transport::count(self.kind, self.outcome);
     }
+}
+
+/// A response, and what came of the operation by it.
+pub(super) struct Said {
+    pub(super) response: Response,
+    pub(super) outcome: Outcome,
+    pub(super) cost: Option<Cost>,
 }
 
 /// All operations of a socket.
@@ -116,7 +124,7 @@ impl Operations {
     }
 
     /// The next response of any of them, by its id; `None` when that one has ended. Waits for ever without any.
-    pub(super) async fn next(&mut self) -> (Box<str>, Option<(Response, Outcome)>) {
+    pub(super) async fn next(&mut self) -> (Box<str>, Option<Said>) {
         std::future::poll_fn(|context| {
             let count = self.running.len();
             for step in 0..count {
