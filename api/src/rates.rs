@@ -29,9 +29,9 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Whoever asks is remembered in this process, some 300 bytes each; the least busy are forgotten first.
 const REMEMBERED: usize = 100_000;
-/// Units of one allowance at most: enough to make Redis cheap, not enough to matter.
-const MOST_REQUESTS: u64 = 64;
-const MOST_COST: u64 = 2_048;
+/// Units of one allowance at most, however high the limit: enough to make Redis cheap.
+const MOST_REQUESTS: u64 = 1_024;
+const MOST_COST: u64 = 32_768;
 
 /// So many units a second for ever, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ mod audit;
 mod catalogue;
 mod consistency;
 mod edge;
+mod enumeration;
 mod feeds;
 mod fuzz;
 mod health;
