@@ -26,7 +26,10 @@ async fn a_log_in_takes_as_long_without_an_account() {
             let begun = Instant::now();
             let refused = api.log_in(email, &guess).await.unwrap_err();
             *least = (*least).min(begun.elapsed());
-            assert_eq!(refused["userErrors"][0]["code"], "INVALID_CREDENTIALS", "{refused}");
+            assert_eq!(
+                refused["userErrors"][0]["code"], "INVALID_CREDENTIALS",
+                "{refused}"
+            );
         }
     }
     assert!(
