@@ -9,7 +9,7 @@ use kontor_fulfilment::notifications;
 
 use super::access::{Permission, require};
 use super::connection::{Connection, Page};
-use super::error::{bad_user_input, internal};
+use super::error::{bad_user_input, internal, sought};
 use super::reads::{app, unreadable, user};
 use super::scalars::{DateTime, Position};
 use super::users::User;
@@ -274,6 +274,13 @@ impl AuditQueries {
     ) -> Result<Connection<AuditEntry>> {
         require(ctx, Permission::AuditRead)?;
         let filter = filter.map(Filter::from).unwrap_or_default();
+        sought([
+            ("filter.actor", filter.actor.as_deref()),
+            ("filter.subject", filter.subject.as_deref()),
+            ("filter.request", filter.request.as_deref()),
+            ("filter.correlation", filter.correlation.as_deref()),
+            ("filter.kind", filter.kind.as_deref()),
+        ])?;
         if filter.from.zip(filter.to).is_some_and(|(from, to)| to < from) {
             return Err(bad_user_input("to: must not be before `from`"));
         }

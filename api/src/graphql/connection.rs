@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::audit::AuditEntry;
 use super::error::bad_user_input;
@@ -144,7 +145,19 @@ fn encode(key: &impl Serialize) -> String {
 fn decode<K: DeserializeOwned>(cursor: &str) -> Result<K> {
     let json = URL_SAFE_NO_PAD.decode(cursor).ok();
     json.and_then(|json| serde_json::from_slice(&json).ok())
+        .filter(|key| !has_nul(key))
+        .and_then(|key| serde_json::from_value(key).ok())
         .ok_or_else(|| bad_user_input("after: this is not a cursor of this list"))
+}
+
+/// Whether there is a U+0000 in it, which no key has and Postgres does not take.
+fn has_nul(key: &Value) -> bool {
+    match key {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.values().any(has_nul),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// What stands before the position in a subscription's cursor.

@@ -41,6 +41,20 @@ pub(crate) fn bad_user_input(message: impl Into<String>) -> Error {
     coded(BAD_USER_INPUT, message)
 }
 
+/// Text that is looked for as it was typed. Postgres takes no U+0000, and so has none.
+///
+/// # Errors
+/// `BAD_USER_INPUT` if there is one in it.
+pub(crate) fn sought<'a>(texts: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<(), Error> {
+    let bad = texts
+        .into_iter()
+        .find(|(_, text)| text.is_some_and(|text| text.contains('\0')));
+    match bad {
+        Some((path, _)) => Err(bad_user_input(format!("{path}: must not contain U+0000"))),
+        None => Ok(()),
+    }
+}
+
 /// Sessions cannot be read. `retryAfter` is in seconds.
 pub(crate) fn sessions_unavailable() -> Error {
     coded(

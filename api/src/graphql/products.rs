@@ -9,7 +9,7 @@ use kontor_projections::view::View;
 
 use super::access::{Permission, viewer};
 use super::connection::{Connection, Page};
-use super::error::{bad_user_input, internal};
+use super::error::{bad_user_input, internal, sought};
 use super::reads::{app, at_least, product, products, unreadable};
 use super::scalars::{Count, DateTime, MinorUnits, Money, Position, id_argument, version};
 
@@ -313,6 +313,10 @@ fn view_filter(filter: Option<ProductFilter>) -> Result<view::ProductFilter> {
         let problem = TextProblem::TooLong { max: LONGEST_SEARCH };
         return Err(bad_user_input(format!("filter.search: {problem}")));
     }
+    sought([
+        ("filter.category", filter.category.as_deref()),
+        ("filter.search", filter.search.as_deref()),
+    ])?;
     Ok(view::ProductFilter {
         category: filter.category,
         min_price_minor: filter.min_price_minor.map(|amount| amount.0),

@@ -7,6 +7,7 @@ use kontor_fulfilment::notifications::{self, Told};
 use kontor_fulfilment::{cashier, order_process, webhook_inbox};
 
 use super::{AuditActor, address, request, reveal_addresses};
+use crate::graphql::error::sought;
 use crate::graphql::reads::{app, unreadable};
 use crate::graphql::scalars::{DateTime, Position, id_argument};
 
@@ -117,6 +118,7 @@ pub(super) async fn trail(
     let mut deeds = Vec::new();
     let changes = match of {
         AuditTrailOf::Request(request) => {
+            sought([("of.request", Some(request.as_str()))])?;
             app.deeds.flushed().await;
             let filter = Filter {
                 request: Some(request.clone()),

@@ -1,5 +1,7 @@
 //! What staff do to products.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kontor_eventstore::read::head;
 use kontor_tests::api::ApiShop;
 use serde_json::{Value, json};
@@ -255,5 +257,47 @@ async fn the_catalogue_is_written_by_staff_alone() {
         }
     }
     assert_eq!(head(&api.pool).await.unwrap(), before + registered);
+    api.finish().await;
+}
+
+/// Postgres takes no U+0000, so nobody may be told that the shop is broken for having sent one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_that_nothing_can_hold_is_a_question_badly_put() {
+    let api = ApiShop::start().await;
+    let admin = api.admin().await;
+    let nul = "a\u{0}b";
+    let forged = URL_SAFE_NO_PAD.encode(json!({ "sort": "Name", "name": nul, "id": nul }).to_string());
+    for (query, variables) in [
+        (
+            "query($t: String!) { products(filter: { category: $t }) { nodes { id } } }",
+            json!({ "t": nul }),
+        ),
+        (
+            "query($t: String!) { products(filter: { search: $t }) { nodes { id } } }",
+            json!({ "t": nul }),
+        ),
+        (
+            "query($t: String!) { products(after: $t) { nodes { id } } }",
+            json!({ "t": forged }),
+        ),
+        (
+            "query($t: String!) { audit(filter: { kind: $t }) { nodes { id } } }",
+            json!({ "t": nul }),
+        ),
+        (
+            "query($t: String!) { audit(filter: { actor: $t }) { nodes { id } } }",
+            json!({ "t": nul }),
+        ),
+        (
+            "query($t: String!) { auditTrail(of: { request: $t }) { end } }",
+            json!({ "t": nul }),
+        ),
+    ] {
+        assert_eq!(
+            admin.ask(query, variables).await.code(),
+            "BAD_USER_INPUT",
+            "{query}"
+        );
+    }
     api.finish().await;
 }
