@@ -144,6 +144,19 @@ impl Asking {
         request
     }
 
+    /// The same for all who ask it: it outlives whoever set it going, and says nothing of where they were.
+    fn in_common(self) -> Self {
+        let info = RequestInfo {
+            request_id: self.info.request_id,
+            traceparent: None,
+            address: None,
+            user_agent: None,
+            session: None,
+            sets_cookies: false,
+        };
+        Self { info, ..self }
+    }
+
     /// What the answers depend on, if each is about one thing that happened: more than one field, or a fragment, may mix
     /// what happens here and there.
     fn asked(&self) -> Option<Asked> {
@@ -331,7 +344,8 @@ impl<E: Executor> Engine<E> {
             return self.execution(asking).responses;
         };
         let own = self.execution(asking.clone());
-        self.subscriptions.follow(asked, own, || self.execution(asking))
+        self.subscriptions
+            .follow(asked, own, || self.execution(asking.in_common()))
     }
 
     /// Begins to execute a subscription.

@@ -117,6 +117,10 @@ fn describe() {
     }
     describe_payments();
     describe_gauge!("kontor_subscribers", "Subscriptions going on");
+    describe_gauge!(
+        "kontor_common_executions",
+        "Subscriptions executed once for all who ask the same"
+    );
     describe_gauge!("kontor_sockets", "WebSockets open");
 }
 
@@ -244,6 +248,23 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         gauge!("kontor_subscribers").decrement(1.0);
+    }
+}
+
+/// One execution of a subscription for all who ask the same, counted for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct CommonExecution(());
+
+impl CommonExecution {
+    pub(crate) fn new() -> Self {
+        gauge!("kontor_common_executions").increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for CommonExecution {
+    fn drop(&mut self) {
+        gauge!("kontor_common_executions").decrement(1.0);
     }
 }
 

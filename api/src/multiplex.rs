@@ -22,6 +22,7 @@ use tokio::sync::broadcast::{Receiver, Sender, WeakSender, error::TryRecvError};
 
 use crate::auth::Viewer;
 use crate::documents::Prepared;
+use crate::metrics::CommonExecution;
 
 /// Answers kept for a subscriber that is busy. One that falls further behind goes back to their own execution.
 const BUFFER: usize = 16;
@@ -181,6 +182,7 @@ impl Group {
 
 /// Executes for all, until nobody listens or something goes wrong.
 async fn tell(mut execution: Execution, sender: Sender<Arc<Told>>) {
+    let _counted = CommonExecution::new();
     loop {
         let response = tokio::select! {
             () = sender.closed() => return,

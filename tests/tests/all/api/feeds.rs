@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kontor_tests::api::{ApiShop, Client, Heard, Topic, Way};
-use kontor_tests::{Item, PATIENCE};
+use kontor_tests::{Item, PATIENCE, eventually};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -280,5 +280,51 @@ async fn with_a_cursor_that_is_none_is_refused() {
     }
     drop(feed);
     elsewhere.finish().await;
+    api.finish().await;
+}
+
+/// What a stranger watches is resolved once for all strangers, whichever way they watch it; not for who is logged in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_many_who_ask_the_same_is_one_execution_beside_the_firsts() {
+    let api = ApiShop::start().await;
+    let lamp = api.product("LAMP").stock(10).await;
+    let (visitor, staff) = (api.visitor(), api.staff().await);
+    api.caught_up().await;
+    let topic = Topic::product(lamp.id);
+    let mut feeds = Vec::new();
+    for (client, way) in [
+        (&visitor, Way::Socket),
+        (&visitor, Way::Events),
+        (&visitor, Way::Socket),
+        (&visitor, Way::Events),
+        (&staff, Way::Socket),
+    ] {
+        let mut feed = client.follow(way, &topic, None).await;
+        assert_eq!(
+            feed.next().await.node["price"]["amountMinor"],
+            lamp.price.amount_minor()
+        );
+        feeds.push(feed);
+    }
+    let common = async || {
+        let (_, page) = api.page("/metrics").await;
+        page.lines()
+            .find_map(|line| line.strip_prefix("kontor_common_executions ").map(str::to_owned))
+    };
+    for amount in 1..=10 {
+        let price = json!({ "amountMinor": amount, "currency": "GBP" });
+        let reprice = json!({ "productId": lamp.id.to_string(), "price": price });
+        let _ = staff.mutation("changeProductPrice", reprice).await.done();
+        for feed in &mut feeds {
+            assert_eq!(feed.next().await.node["price"]["amountMinor"], amount);
+        }
+        // It goes on only while what it says can be told apart.
+        assert_eq!(common().await.as_deref(), Some("1"));
+    }
+    drop(feeds);
+    eventually("nobody listens to the common execution", async || {
+        (common().await.as_deref() == Some("0")).then_some(())
+    })
+    .await;
     api.finish().await;
 }
