@@ -45,6 +45,26 @@ fn a_mail_server_is_understood() {
 }
 
 #[test]
+fn who_vouches_for_a_mail_server_is_read_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (empty, missing) = (folder.path().join("empty.pem"), folder.path().join("missing.pem"));
+    std::fs::write(&empty, "no certificate").unwrap();
+    for file in [&empty, &missing] {
+        for scheme in ["smtps://mail.example?", "smtp://mail.example?tls=required&"] {
+            let url = format!("{scheme}ca={}", file.display());
+            let refused = smtp(&url).err();
+            assert!(
+                matches!(&refused, Some(ConfigError::SmtpCa { file: of, .. }) if of == file),
+                "{url}: {refused:?}"
+            );
+        }
+    }
+    // Nobody would be asked to vouch.
+    let plain = format!("smtp://mail.example?ca={}", empty.display());
+    assert!(matches!(smtp(&plain), Err(ConfigError::SmtpUrl)));
+}
+
+#[test]
 fn an_sms_provider_is_understood() {
     assert!(sms("https://AC1:token@sms.example", "+49".to_owned()).is_ok());
     for wrong in [

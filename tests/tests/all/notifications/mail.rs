@@ -11,7 +11,7 @@ use super::{Row, all_told, of, record, somebody};
 use crate::HELPER;
 
 /// By that server, with so little patience that a test sees it end.
-fn by(url: &str) -> NotificationsConfig {
+pub(super) fn by(url: &str) -> NotificationsConfig {
     NotificationsConfig {
         mail: MailBy::Smtp(url.into()),
         mail_from: "The Shop <shop@kontor.example>".to_owned(),
@@ -25,7 +25,7 @@ fn by(url: &str) -> NotificationsConfig {
 }
 
 /// A shop whose mails go to that server.
-async fn shop_by(post: NotificationsConfig) -> Shop {
+pub(super) async fn shop_by(post: NotificationsConfig) -> Shop {
     Opening::default().post(post).open().await
 }
 

@@ -2,29 +2,15 @@
 
 use std::time::Duration;
 
-use kontor_fulfilment::notifications::{MailBy, NotificationsConfig};
+use kontor_fulfilment::notifications::NotificationsConfig;
+use kontor_tests::api::{ApiShop, Door};
+use kontor_tests::eventually;
 use kontor_tests::proxy::Proxy;
 use kontor_tests::smtp::{Encrypted, MailServer};
-use kontor_tests::{Opening, PATIENCE, Shop, eventually};
+use serde_json::json;
 
+use super::mail::{by, shop_by};
 use super::{all_told, of, record, somebody};
-
-/// By that server, and with tries soon after each other.
-fn by(url: &str) -> NotificationsConfig {
-    NotificationsConfig {
-        mail: MailBy::Smtp(url.into()),
-        first_pause: Duration::from_millis(10),
-        longest_pause: Duration::from_millis(20),
-        time_limit: PATIENCE,
-        open_for: Duration::from_millis(50),
-        // Into a folder only what is no mail.
-        ..NotificationsConfig::to_outbox(std::env::temp_dir())
-    }
-}
-
-async fn shop_by(post: NotificationsConfig) -> Shop {
-    Opening::default().post(post).open().await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mails_go_in_secret_to_a_server_that_somebody_vouches_for() {
@@ -99,12 +85,13 @@ async fn a_server_that_is_away_is_left_alone_and_costs_nobody_their_tries() {
         ..by(&way.url(&server.url("")))
     })
     .await;
+    let api = ApiShop::over(shop, Door::default()).await;
     way.cut().await;
     for n in 0..CUSTOMERS {
-        somebody(&shop, &format!("customer-{n}@example.com"), None).await;
+        somebody(&api, &format!("customer-{n}@example.com"), None).await;
     }
     let tries = async || {
-        let rows = record(&shop).await;
+        let rows = record(&api).await;
         let mails = of(&rows, "EMAIL");
         assert!(mails.iter().all(|row| row.state == "WAITING"), "{mails:#?}");
         mails
@@ -128,11 +115,26 @@ async fn a_server_that_is_away_is_left_alone_and_costs_nobody_their_tries() {
         "{probes} tries in {took:?}"
     );
 
+    let (_, page) = api.page("/metrics").await;
+    let open = ["kontor_mail_breaker 2", "kontor_mail_breaker 1"];
+    assert!(open.iter().any(|it| page.contains(it)), "{page}");
+    // A mail about an account waits behind the same breaker.
+    let forgot = "mutation($input: RequestPasswordResetInput!) {
+        requestPasswordReset(input: $input) { userErrors { ... on UserError { code } } } }";
+    let input = json!({ "input": { "email": "customer-0@example.com" } });
+    let asked = api.visitor().read(forgot, input).await;
+    assert_eq!(asked["requestPasswordReset"]["userErrors"], json!([]));
+
     way.mend();
-    let rows = all_told(&shop).await;
+    let rows = all_told(&api).await;
     let mails = of(&rows, "EMAIL");
     assert_eq!(mails.len(), CUSTOMERS);
     assert!(mails.iter().all(|row| row.state == "SENT"), "{mails:#?}");
-    assert_eq!(server.mails().len(), CUSTOMERS);
-    shop.finish().await;
+    eventually("the mail about the account is there, too", async || {
+        (server.mails().len() == CUSTOMERS + 1).then_some(())
+    })
+    .await;
+    let (_, page) = api.page("/metrics").await;
+    assert!(page.contains("kontor_mail_breaker 0"), "{page}");
+    api.finish().await;
 }
