@@ -229,8 +229,6 @@ impl Scratch {
             .options([
                 ("search_path", format!("{},public", self.schema)),
                 ("synchronous_commit", "off".to_owned()),
-                // Enough for the first plans; autovacuum looks closer.
-                ("default_statistics_target", "25".to_owned()),
             ])
             .connect()
             .await
