@@ -248,14 +248,19 @@ impl Step<'_> {
         } else {
             ("reject", OrderCommand::Reject { refused })
         };
+        // Without a key to remember it by: an order is decided once, and refuses whatever comes behind that.
+        let context = CommandContext {
+            key: None,
+            ..self.context(name, "order")
+        };
         let outcome = self
             .process
             .store
-            .execute::<Order>(self.order_id, command, self.context(name, "order"))
+            .execute::<Order>(self.order_id, command, context)
             .await;
         crash::point("process.decided");
         match outcome {
-            // Cancelled in the meantime: its own event releases what was reserved here.
+            // Decided before, or cancelled in the meantime: its own event releases what was reserved here.
             Ok(_) | Err(ExecuteError::Refused(OrderError::NotAllowed { .. })) => Ok(()),
             Err(error) => Err(step_error(error)),
         }
