@@ -301,7 +301,7 @@ impl Log<'_> {
             backdated: None,
         };
         for event in &mut events {
-            if let (Some(keyring), Some(person)) = (self.keyring, A::person(stream.id, event)) {
+            if let (Some(keyring), Some(person)) = (self.keyring, stream.state.person(stream.id, event)) {
                 keyring.seal(person, A::personal_in(event)).await?;
             }
             stream.version += 1;

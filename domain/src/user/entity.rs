@@ -36,7 +36,7 @@ impl Entity for User {
         }
     }
 
-    fn person(id: UserId, _event: &UserEvent) -> Option<UserId> {
+    fn person(&self, id: UserId, _event: &UserEvent) -> Option<UserId> {
         Some(id)
     }
 

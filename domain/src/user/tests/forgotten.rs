@@ -56,7 +56,7 @@ fn everything_personal_in_events_and_state_can_be_sealed() {
     };
     let mut user = after::<User>(&[registered(), named.clone()]);
     for mut event in [registered(), named, moved, erased()] {
-        assert_eq!(User::person(id, &event), Some(id));
+        assert_eq!(user.person(id, &event), Some(id));
         seal(User::personal_in(&mut event));
         // What a sealed address was is not known, so nothing can be said of claims.
         assert_eq!(User::claim_changes(&event), []);
