@@ -28,7 +28,7 @@ pub use payment::Payment;
 pub use pending::PendingStep;
 pub use states::{OrderAction, OrderStatus, PerformedBy, TRANSITIONS, allowed_actions, transition};
 
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The state that order commands are decided on. It leaves out the address: nothing is decided on it, and personal data
 /// need not be in snapshots.

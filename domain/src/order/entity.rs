@@ -1,6 +1,6 @@
 //! What the event store is to know of orders: whose they are, and what of them is personal.
 
-use super::{Order, OrderEvent, SCHEMA};
+use super::{Order, OrderEvent, Payment, SCHEMA};
 use crate::entity::Entity;
 use crate::ids::{OrderId, UserId};
 use crate::personal::PersonalValue;
@@ -34,13 +34,27 @@ impl Entity for Order {
                     .chain([shipping_address as &mut dyn PersonalValue])
                     .collect()
             }
-            _ => Vec::new(),
+            OrderEvent::Rejected { cause, .. } => cause.personal().into_iter().collect(),
+            OrderEvent::Cancelled { reason, .. }
+            | OrderEvent::RefundOrdered { reason, .. }
+            | OrderEvent::SettledByHand { reason, .. }
+            | OrderEvent::ItemsReturned { reason, .. } => vec![reason],
+            OrderEvent::Reserved {}
+            | OrderEvent::PaymentActionRequired { .. }
+            | OrderEvent::PaymentAuthorised { .. }
+            | OrderEvent::PaymentDeclined { .. }
+            | OrderEvent::PaymentCaptured { .. }
+            | OrderEvent::PaymentVoided { .. }
+            | OrderEvent::PaymentRefunded { .. }
+            | OrderEvent::RetryRequested { .. }
+            | OrderEvent::Confirmed { .. }
+            | OrderEvent::Shipped { .. }
+            | OrderEvent::Delivered {} => Vec::new(),
         }
     }
 
     fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
         let payment = self.placed.as_mut().and_then(|placed| placed.payment.as_mut());
-        let method = payment.map(|payment| &mut payment.method as &mut dyn PersonalValue);
-        method.into_iter().collect()
+        payment.map_or_else(Vec::new, Payment::personal)
     }
 }
