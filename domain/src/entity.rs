@@ -35,9 +35,15 @@ pub trait Entity:
         Vec::new()
     }
 
-    /// Whose personal data an event holds, if any. From the moment it is appended it is sealed with that person's key.
-    fn person(_id: Self::Id, _event: &Self::Event) -> Option<UserId> {
+    /// Whose personal data an event of this aggregate holds, if any. From the moment it is appended it is sealed with that
+    /// person's key. Answers the same before the event is applied and after.
+    fn person(&self, _id: Self::Id, _event: &Self::Event) -> Option<UserId> {
         None
+    }
+
+    /// Whether an event may still happen when the person it is about has been erased. What is personal in it is not kept then.
+    fn outlives_its_person(_event: &Self::Event) -> bool {
+        false
     }
 
     /// The personal values in an event.

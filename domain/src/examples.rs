@@ -36,8 +36,9 @@ pub(crate) fn pieces(n: u32) -> Quantity {
     Quantity::new(n).unwrap()
 }
 
-pub(crate) fn reason(text: &str) -> Reason {
-    Reason::new(text).unwrap()
+/// Of an order or an account it is personal, of a product it is not.
+pub(crate) fn reason<R: From<Reason>>(text: &str) -> R {
+    Reason::new(text).unwrap().into()
 }
 
 pub(crate) fn item(product_number: u128, unit_price: Money, quantity: u32) -> OrderItem {

@@ -6,14 +6,14 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
-use crate::entity::{Entity, Schema};
-use crate::ids::{OrderId, UserId};
+use crate::entity::Schema;
+use crate::ids::UserId;
 use crate::money::Money;
-use crate::personal::PersonalValue;
 use crate::text::{Quantity, TrackingNumber};
 
 mod commands;
 mod due;
+mod entity;
 mod events;
 mod items;
 mod payment;
@@ -28,7 +28,7 @@ pub use payment::Payment;
 pub use pending::PendingStep;
 pub use states::{OrderAction, OrderStatus, PerformedBy, TRANSITIONS, allowed_actions, transition};
 
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The state that order commands are decided on. It leaves out the address: nothing is decided on it, and personal data
 /// need not be in snapshots.
@@ -391,41 +391,6 @@ impl Aggregate for Order {
             }
             (None, _) => {} // No such stream can be written: `decide` refuses everything before `Place`.
         }
-    }
-}
-
-impl Entity for Order {
-    const SCHEMA: u32 = SCHEMA;
-    type Id = OrderId;
-
-    fn person(_id: OrderId, event: &OrderEvent) -> Option<UserId> {
-        match event {
-            OrderEvent::Placed { customer_id, .. } => Some(*customer_id),
-            _ => None,
-        }
-    }
-
-    fn personal_in(event: &mut OrderEvent) -> Vec<&mut dyn PersonalValue> {
-        match event {
-            OrderEvent::Placed {
-                shipping_address,
-                payment,
-                ..
-            } => {
-                let token = payment.as_mut().map(|token| token as &mut dyn PersonalValue);
-                token
-                    .into_iter()
-                    .chain([shipping_address as &mut dyn PersonalValue])
-                    .collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
-        let payment = self.placed.as_mut().and_then(|placed| placed.payment.as_mut());
-        let method = payment.map(|payment| &mut payment.method as &mut dyn PersonalValue);
-        method.into_iter().collect()
     }
 }
 

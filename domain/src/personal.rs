@@ -37,6 +37,13 @@ impl Sealed {
         Self(format!("{PREFIX}{person}:{ciphertext}").into())
     }
 
+    /// Stands where something would be about `person`, if they had not been erased before it was said: there is nothing in it
+    /// that any key could open.
+    #[must_use]
+    pub fn nothing(person: UserId) -> Self {
+        Self::new(person, "")
+    }
+
     /// What was stored, if it is a sealed value.
     #[must_use]
     pub fn parse(stored: &str) -> Option<Self> {
@@ -49,7 +56,7 @@ impl Sealed {
         &self.0
     }
 
-    /// Whose it is, and the ciphertext; `None` if the text is damaged.
+    /// Whose it is, and the ciphertext, empty in [`Self::nothing`]; `None` if the text is damaged.
     #[must_use]
     pub fn parts(&self) -> Option<(UserId, &str)> {
         let (person, ciphertext) = self.0.strip_prefix(PREFIX)?.split_once(':')?;
@@ -293,6 +300,7 @@ mod tests {
         assert_eq!(ciphertext, "c2VjcmV0");
         assert_eq!(Sealed::parse("sealed:v1:nobody:x").unwrap().parts(), None);
         assert_eq!(Sealed::parse("Elbe 1"), None);
+        assert_eq!(Sealed::nothing(person).parts(), Some((person, "")));
     }
 
     #[test]

@@ -321,6 +321,16 @@ impl PersonalData for PaymentMethodLabel {
     const KIND: &'static str = "payment method label";
 }
 
+/// What people write about an order or an account is about somebody, whoever it names. Of products, nobody seals it.
+impl PersonalData for Reason {
+    const KIND: &'static str = "reason";
+}
+
+/// Not the password, but whoever has it may guess at one that its owner uses elsewhere too.
+impl PersonalData for PasswordHash {
+    const KIND: &'static str = "password hash";
+}
+
 /// How many of a product: [`Quantity::MIN`] to [`Quantity::MAX`] pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]

@@ -27,7 +27,7 @@ pub use role::Role;
 
 use payment_methods::PaymentMethods;
 
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 
 /// The state that user commands are decided on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ struct Account {
     name: Personal<PersonName>,
     phone: Option<Personal<Phone>>,
     channels: Channels,
-    password_hash: Option<PasswordHash>,
+    password_hash: Option<Personal<PasswordHash>>,
     roles: BTreeSet<Role>,
     active: bool,
     payment_methods: PaymentMethods,
@@ -113,7 +113,7 @@ impl User {
     /// What to check a password against; none: nobody can log in.
     #[must_use]
     pub fn password_hash(&self) -> Option<&PasswordHash> {
-        self.account.as_ref()?.password_hash.as_ref()
+        self.account.as_ref()?.password_hash.as_ref()?.reveal()
     }
 
     /// The means of payment that are kept, in the order in which they were saved; none if there is no account.

@@ -19,7 +19,7 @@ pub struct Destroyed {
     /// Deeds by or about the person of which it was known where they were done from.
     #[serde(default)]
     pub deeds: u64,
-    /// Events of the account that hold personal data in the clear, from before anything was sealed. These stay readable.
+    /// Events of the account that hold personal data in the clear, from before that was sealed. These stay readable.
     pub readable_events: u64,
 }
 
@@ -84,8 +84,9 @@ pub async fn destroy(
     let readable_events = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM events
            WHERE aggregate_type = 'user' AND aggregate_id = $1
-             AND event_type IN ('Registered', 'ProfileChanged', 'EmailChanged')
-             AND position('"sealed:v1:' IN payload::text) = 0"#,
+             AND event_type IN ('Registered', 'ProfileChanged', 'EmailChanged', 'PasswordChanged', 'Deactivated')
+             AND (position('"sealed:v1:' IN payload::text) = 0
+                  OR payload->event_type->>'password_hash' NOT LIKE 'sealed:v1:%')"#,
         id
     )
     .fetch_one(&mut *connection)

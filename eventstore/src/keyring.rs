@@ -156,7 +156,10 @@ impl Keyring {
     pub async fn unseal(&self, values: Vec<&mut dyn PersonalValue>) -> Result<(), KeyringError> {
         for value in values {
             let Some(sealed) = value.sealed() else { continue };
-            let (person, _) = sealed.parts().ok_or(KeyringError::Damaged)?;
+            let (person, ciphertext) = sealed.parts().ok_or(KeyringError::Damaged)?;
+            if ciphertext.is_empty() {
+                continue; // Nothing was kept: whoever has not heard yet that the person was erased still has their key.
+            }
             let Some(key) = self.find(person).await? else {
                 continue;
             };

@@ -199,7 +199,7 @@ async fn account(
         email: Personal::new(email),
         name: Personal::new(name.parse()?),
         phone: None,
-        password_hash: Some(passwords.hash(PASSWORD.to_owned()).await?),
+        password_hash: Some(passwords.hash(PASSWORD.to_owned()).await?.into()),
     };
     let registered = runtime
         .store

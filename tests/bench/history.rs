@@ -9,7 +9,8 @@ use cqrs_es::event_sink::EventSink;
 use kontor_domain::order::stock_needed;
 use kontor_domain::{
     Address, Entity, Money, Order, OrderCommand, OrderId, OrderItem, OrderStatus, Personal, Product,
-    ProductCommand, ProductEvent, ProductId, Quantity, RefusedItem, ReturnLine, User, UserCommand, UserId,
+    ProductCommand, ProductEvent, ProductId, Quantity, Reason, RefusedItem, ReturnLine, User, UserCommand,
+    UserId,
 };
 use kontor_eventstore::{Keyring, Metadata};
 use kontor_projections::copy::Copy;
@@ -187,7 +188,7 @@ impl Past<'_> {
         let cancelled = confirmed && self.log.chance(30) == 0;
         if cancelled {
             let cancel = OrderCommand::Cancel {
-                reason: "changed their mind".parse()?,
+                reason: "changed their mind".parse::<Reason>()?.into(),
             };
             self.log.tell(&mut self.orders[at], cancel).await?;
         }
@@ -236,7 +237,7 @@ impl Past<'_> {
                 quantity: item.quantity,
             }],
             refund: item.line_total()?,
-            reason: "not as described".parse()?,
+            reason: "not as described".parse::<Reason>()?.into(),
             restock: true,
         };
         self.log.tell(order, returned).await?;
@@ -301,7 +302,7 @@ impl Log<'_> {
             backdated: None,
         };
         for event in &mut events {
-            if let (Some(keyring), Some(person)) = (self.keyring, A::person(stream.id, event)) {
+            if let (Some(keyring), Some(person)) = (self.keyring, stream.state.person(stream.id, event)) {
                 keyring.seal(person, A::personal_in(event)).await?;
             }
             stream.version += 1;

@@ -16,10 +16,10 @@ pub fn pieces(number: u32) -> Quantity {
     Quantity::new(number).unwrap()
 }
 
-/// A reason.
+/// A reason: of an order or an account it is personal, of a product it is not.
 #[must_use]
-pub fn reason(text: &str) -> Reason {
-    text.parse().unwrap()
+pub fn reason<R: From<Reason>>(text: &str) -> R {
+    text.parse::<Reason>().unwrap().into()
 }
 
 /// Where parcels go.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use async_graphql::{Context, ID, InputType, Value};
-use kontor_domain::{IdError, Money, MoneyError, Quantity, TextError, TextProblem};
+use kontor_domain::{IdError, Money, MoneyError, Personal, Quantity, Reason, TextError, TextProblem};
 use kontor_eventstore::{Actor, CommandContext, IdempotencyKey};
 
 use super::access::viewer;
@@ -110,6 +110,12 @@ impl Check {
             Some(text) => self.text(at, text).map(Some),
             None => Some(None),
         }
+    }
+
+    /// Why something is done to an order or an account. It is about a person, whatever it says.
+    pub(crate) fn reason(&mut self, text: &str) -> Option<Personal<Reason>> {
+        self.text(INPUT.field("reason"), text)
+            .map(Personal::<Reason>::new)
     }
 
     /// A number of pieces.

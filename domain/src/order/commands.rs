@@ -44,14 +44,14 @@ pub enum OrderCommand {
     /// Staff wait no longer for stock or money.
     GiveUp {
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Pays back without goods coming back. Each time it is sent more is owed: whoever may send it twice gives it a key.
     Refund {
         /// How much; not negative, and over time never more than was or will be captured.
         amount: Money,
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// What is due of the payment now counts as done. With nothing due it does nothing, and nothing either when the last step was
     /// settled for the same reason and nothing has happened since: that is a repeat.
@@ -59,7 +59,7 @@ pub enum OrderCommand {
         /// When this shop captures: what is due depends on it.
         capture: CaptureAt,
         /// Why, and how it was done.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Has what the order waits for tried again at once. Each time it is sent that is noted.
     Retry {
@@ -74,7 +74,7 @@ pub enum OrderCommand {
     /// Calls it off.
     Cancel {
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Hands it to a carrier.
     Ship {
@@ -93,7 +93,7 @@ pub enum OrderCommand {
         /// than was or will be captured.
         refund: Money,
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
         /// Whether the pieces can be sold again.
         restock: bool,
     },

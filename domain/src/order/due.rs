@@ -208,7 +208,7 @@ impl Placed {
     pub(super) fn settle_by_hand(
         &self,
         capture: CaptureAt,
-        reason: Reason,
+        reason: Personal<Reason>,
     ) -> Result<Vec<OrderEvent>, OrderError> {
         let payment = self.payment.as_ref().ok_or(OrderError::NoPayment)?;
         let Some(due) = self.payment_due(capture) else {
@@ -228,7 +228,11 @@ impl Placed {
         }
     }
 
-    pub(super) fn order_refund(&self, amount: Money, reason: Reason) -> Result<Vec<OrderEvent>, OrderError> {
+    pub(super) fn order_refund(
+        &self,
+        amount: Money,
+        reason: Personal<Reason>,
+    ) -> Result<Vec<OrderEvent>, OrderError> {
         if self.payment.is_none() {
             return Err(OrderError::NoPayment);
         }

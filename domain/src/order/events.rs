@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::ids::UserId;
 use crate::money::Money;
 use crate::payment::{DeclineReason, NextAction, PaymentMethodToken, PaymentReference};
-use crate::personal::Personal;
+use crate::personal::{Personal, PersonalValue};
 use crate::text::{Carrier, Reason, TrackingNumber};
 
 /// Why an order was rejected.
@@ -27,7 +27,7 @@ pub enum RejectionCause {
     /// It was not paid in time.
     Expired,
     /// Staff gave it up.
-    GivenUp(Reason),
+    GivenUp(Personal<Reason>),
 }
 
 impl RejectionCause {
@@ -35,6 +35,14 @@ impl RejectionCause {
     #[must_use]
     pub const fn is_stock(&self) -> bool {
         matches!(self, Self::Stock)
+    }
+
+    /// What is personal in it.
+    pub fn personal(&mut self) -> Option<&mut dyn PersonalValue> {
+        match self {
+            Self::GivenUp(reason) => Some(reason),
+            Self::Stock | Self::PaymentDeclined(_) | Self::Expired => None,
+        }
     }
 }
 
@@ -105,7 +113,7 @@ pub enum OrderEvent {
         /// What has been promised back so far, this and what was promised for returned goods included.
         owed: Money,
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Staff said that a step of the payment counts as done.
     SettledByHand {
@@ -115,7 +123,7 @@ pub enum OrderEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         amount: Option<Money>,
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Staff had what the order waits for tried again at once.
     RetryRequested {
@@ -142,7 +150,7 @@ pub enum OrderEvent {
     /// It was called off.
     Cancelled {
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
         /// How far it had come.
         was: OrderStatus,
         /// What the order would have cost.
@@ -167,7 +175,7 @@ pub enum OrderEvent {
         /// What has been promised back for this order so far, this refund included.
         refunded: Money,
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
         /// Whether the pieces can be sold again.
         restock: bool,
     },

@@ -11,7 +11,7 @@ use crate::payment::{
     DeclineReason, NextAction, NextActionKind, PaymentMethodToken, PaymentReference, PaymentState,
     PaymentStatus,
 };
-use crate::personal::Personal;
+use crate::personal::{Personal, PersonalValue};
 use crate::text::Reason;
 
 /// What an order knows of its payment. Invariants: `captured <= authorised <= total`, `refunded <= captured`.
@@ -30,8 +30,9 @@ pub struct Payment {
     pub(super) next_action: Option<NextAction>,
     /// The customer paid in another way, as staff said: the gateway's money is not wanted any more.
     pub(super) paid_by_hand: bool,
-    /// Why staff settled the last step, until anything else happens: a repeat must not settle the step after it.
-    pub(super) settled: Option<Reason>,
+    /// Why staff settled the last step, until anything else happens: a repeat must not settle the step after it. When the customer
+    /// was erased it cannot be read, and only the key of the command tells a repeat.
+    pub(super) settled: Option<Personal<Reason>>,
 }
 
 impl Payment {
@@ -50,6 +51,16 @@ impl Payment {
             paid_by_hand: false,
             settled: None,
         }
+    }
+
+    /// What is personal in it.
+    pub(super) fn personal(&mut self) -> Vec<&mut dyn PersonalValue> {
+        let settled = self
+            .settled
+            .as_mut()
+            .map(|reason| reason as &mut dyn PersonalValue);
+        let method = &mut self.method as &mut dyn PersonalValue;
+        settled.into_iter().chain([method]).collect()
     }
 
     /// By which means the customer pays; sealed if the customer was erased.

@@ -18,7 +18,7 @@ pub enum UserCommand {
         /// Where to call them.
         phone: Option<Personal<Phone>>,
         /// Without one nobody can log in until a password is set: imported customers begin so.
-        password_hash: Option<PasswordHash>,
+        password_hash: Option<Personal<PasswordHash>>,
     },
     /// Replaces name and phone; no phone removes it.
     ChangeProfile {
@@ -47,7 +47,7 @@ pub enum UserCommand {
     /// Sets the password. Whether the old one was right is checked before.
     ChangePassword {
         /// The new hash.
-        password_hash: PasswordHash,
+        password_hash: Personal<PasswordHash>,
     },
     /// Gives a role.
     GrantRole {
@@ -62,7 +62,7 @@ pub enum UserCommand {
     /// Closes the account; it keeps its e-mail address, and can be opened again.
     Deactivate {
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// Opens a closed account again.
     Reactivate,

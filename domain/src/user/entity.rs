@@ -4,8 +4,8 @@ use super::{Account, SCHEMA, User, UserEvent};
 use crate::claims::{ClaimChange, ClaimKind};
 use crate::entity::Entity;
 use crate::ids::UserId;
-use crate::personal::{Personal, PersonalValue};
-use crate::text::{Email, Phone};
+use crate::personal::{Personal, PersonalData, PersonalValue};
+use crate::text::Email;
 
 impl Entity for User {
     const SCHEMA: u32 = SCHEMA;
@@ -36,25 +36,29 @@ impl Entity for User {
         }
     }
 
-    fn person(id: UserId, _event: &UserEvent) -> Option<UserId> {
+    fn person(&self, id: UserId, _event: &UserEvent) -> Option<UserId> {
         Some(id)
     }
 
     fn personal_in(event: &mut UserEvent) -> Vec<&mut dyn PersonalValue> {
         match event {
             UserEvent::Registered {
-                email, name, phone, ..
-            } => with_phone(vec![email, name], phone),
-            UserEvent::ProfileChanged { name, phone } => with_phone(vec![name], phone),
+                email,
+                name,
+                phone,
+                password_hash,
+                ..
+            } => and_if_there(and_if_there(vec![email, name], phone), password_hash),
+            UserEvent::ProfileChanged { name, phone } => and_if_there(vec![name], phone),
             UserEvent::EmailChanged { email, previous } => vec![email, previous],
             UserEvent::PaymentMethodSaved { token, label, .. } => vec![token, label],
+            UserEvent::PasswordChanged { password_hash } => vec![password_hash],
+            UserEvent::Deactivated { reason } => vec![reason],
             UserEvent::Erased { email } => vec![email],
             UserEvent::EmailVerified {}
             | UserEvent::ChannelsChosen { .. }
-            | UserEvent::PasswordChanged { .. }
             | UserEvent::RoleGranted { .. }
             | UserEvent::RoleRevoked { .. }
-            | UserEvent::Deactivated { .. }
             | UserEvent::Reactivated {}
             | UserEvent::PaymentMethodRemoved { .. } => Vec::new(),
         }
@@ -66,10 +70,12 @@ impl Entity for User {
                 email,
                 name,
                 phone,
+                password_hash,
                 payment_methods,
                 ..
             }) => {
-                let mut values = with_phone(vec![email, name], phone);
+                let mut values = and_if_there(vec![email, name], phone);
+                values = and_if_there(values, password_hash);
                 values.extend(payment_methods.personal());
                 values
             }
@@ -78,10 +84,10 @@ impl Entity for User {
     }
 }
 
-fn with_phone<'a>(
+fn and_if_there<'a, T: PersonalData>(
     mut values: Vec<&'a mut dyn PersonalValue>,
-    phone: &'a mut Option<Personal<Phone>>,
+    further: &'a mut Option<Personal<T>>,
 ) -> Vec<&'a mut dyn PersonalValue> {
-    values.extend(phone.as_mut().map(|phone| phone as &mut dyn PersonalValue));
+    values.extend(further.as_mut().map(|value| value as &mut dyn PersonalValue));
     values
 }

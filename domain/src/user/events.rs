@@ -23,7 +23,7 @@ pub enum UserEvent {
         phone: Option<Personal<Phone>>,
         /// Absent: nobody can log in yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        password_hash: Option<PasswordHash>,
+        password_hash: Option<Personal<PasswordHash>>,
         /// What the account may do from now on.
         roles: Vec<Role>,
     },
@@ -54,7 +54,7 @@ pub enum UserEvent {
     /// The password is now another one.
     PasswordChanged {
         /// The new hash.
-        password_hash: PasswordHash,
+        password_hash: Personal<PasswordHash>,
     },
     /// A role was given.
     RoleGranted {
@@ -69,7 +69,7 @@ pub enum UserEvent {
     /// The account was closed.
     Deactivated {
         /// Why.
-        reason: Reason,
+        reason: Personal<Reason>,
     },
     /// The account was opened again.
     Reactivated {},

@@ -29,8 +29,9 @@ fn phone(text: &str) -> Personal<Phone> {
     Personal::new(text.parse().unwrap())
 }
 
-fn hash(text: &str) -> PasswordHash {
-    text.parse().unwrap()
+/// In the clear, or as commands and events have it.
+fn hash<H: From<PasswordHash>>(text: &str) -> H {
+    text.parse::<PasswordHash>().unwrap().into()
 }
 
 fn register() -> UserCommand {

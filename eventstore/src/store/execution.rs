@@ -7,7 +7,7 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{AggregateError, DomainEvent, EventStore as _};
 use futures::FutureExt;
-use kontor_domain::Entity;
+use kontor_domain::{Entity, Sealed, UserId};
 use postgres_es::PostgresEventRepository;
 use rand::Rng;
 use sqlx::PgPool;
@@ -121,14 +121,15 @@ impl Inner {
         };
         if let Decided::Events(events) = &mut decided {
             newest.version += events.len() as u64;
-            let metadata = self.sealed_metadata::<A>(id, context, events);
+            let about = events.iter().find_map(|event| newest.aggregate.person(id, event));
+            let metadata = self.sealed_metadata::<A>(about, context);
             let metadata = metadata.await.inspect_err(|_| newest.chain.break_off())?;
             proposal.metadata = serde_json::to_string(&metadata).map_err(unavailable)?;
             let claims = events.iter().flat_map(A::claim_changes);
             proposal.claims = claims.map(|change| self.keyring.hide(change)).collect();
             for event in events {
                 // The state above has the values; from here on nobody does.
-                self.seal::<A>(id, event)
+                self.seal::<A>(newest.aggregate.person(id, event), event)
                     .await
                     .inspect_err(|_| newest.chain.break_off())?;
                 proposal.events.push(NewEvent {
@@ -150,18 +151,17 @@ impl Inner {
     }
 
     /// The metadata of a command's events. Where it was asked from is sealed with the key of whoever asked, or, if they had no
-    /// account yet, of whom it is about; of strangers and of who is to be forgotten it is not kept.
+    /// account yet, of whom the events are about; of strangers and of who is to be forgotten it is not kept.
     pub(super) async fn sealed_metadata<A: Stored>(
         &self,
-        id: A::Id,
+        about: Option<UserId>,
         context: &CommandContext,
-        events: &[A::Event],
     ) -> Result<Metadata, ExecuteError<A::Error>> {
         let mut metadata = context.metadata();
         if let Some(address) = &mut metadata.address {
             let person = match context.actor {
                 Actor::User(person) => Some(person),
-                _ => events.iter().find_map(|event| A::person(id, event)),
+                _ => about,
             };
             let sealed = match person {
                 Some(person) => self
@@ -178,17 +178,21 @@ impl Inner {
         Ok(metadata)
     }
 
-    /// Seals what is personal in an event.
+    /// Seals what is personal in an event with the key of whom it is about. If they were erased, nothing of it is kept.
     pub(super) async fn seal<A: Stored>(
         &self,
-        id: A::Id,
+        about: Option<UserId>,
         event: &mut A::Event,
     ) -> Result<(), ExecuteError<A::Error>> {
-        let Some(person) = A::person(id, event) else {
-            return Ok(());
-        };
+        let Some(person) = about else { return Ok(()) };
         match self.keyring.seal(person, A::personal_in(event)).await {
             Ok(true) => Ok(()),
+            Ok(false) if A::outlives_its_person(event) => {
+                for value in A::personal_in(event) {
+                    value.seal(Sealed::nothing(person));
+                }
+                Ok(())
+            }
             Ok(false) => Err(ExecuteError::Erased),
             Err(error) => Err(unavailable(error)),
         }

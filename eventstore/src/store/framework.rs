@@ -63,7 +63,10 @@ impl<A: Stored> EventStore<A> for Store {
             reply,
         };
         for event in &mut events {
-            let sealed = self.inner.seal::<A>(id, event).await;
+            let sealed = self
+                .inner
+                .seal::<A>(context.aggregate.person(id, event), event)
+                .await;
             sealed.map_err(|error| unexpected(error.to_string()))?;
             proposal.events.push(NewEvent {
                 event_type: event.event_type(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kontor_domain::{
     Money, Order, OrderCommand, OrderId, PaymentDue, PaymentMethodToken, PaymentReference, PaymentState,
-    PendingStep,
+    PendingStep, Reason,
 };
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Actor, CommandContext, Outcome, crash};
@@ -231,10 +231,13 @@ async fn ask_and_tell(desk: &PaymentDesk, task: &Task) -> Result<Done, DeskError
             return Ok(Done::Noted(note));
         }
         Errand::GiveUp => {
-            let reason = GIVEN_UP
+            let reason: Reason = GIVEN_UP
                 .parse()
                 .map_err(|_| ReadError::Undecodable(GIVEN_UP.to_owned()))?;
-            let told = desk.tell(order_id, OrderCommand::GiveUp { reason }, context(desk, task));
+            let give_up = OrderCommand::GiveUp {
+                reason: reason.into(),
+            };
+            let told = desk.tell(order_id, give_up, context(desk, task));
             (told.await?, None)
         }
         Errand::Nothing => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kontor_domain::{Money, Order, OrderId, OrderItem};
+use kontor_domain::{Entity, Money, Order, OrderId, OrderItem};
 use kontor_eventstore::read::{ReadError, read};
 use kontor_eventstore::{Body, Clock, Recorded, Store};
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -71,7 +71,12 @@ impl Composer {
         let Some(event) = self.event(position).await? else {
             return Ok(Composed::NotYet);
         };
-        let Some((subject, occasion)) = occasion(&event.body) else {
+        let body = match self.readable(&event.body).await {
+            Ok(body) => body,
+            Err(ReadError::Undecodable(_)) => return dead("what is written in the event cannot be read"),
+            Err(error) => return Err(error),
+        };
+        let Some((subject, occasion)) = occasion(&body) else {
             return dead("the event cannot be read, or is told to nobody");
         };
         let order = match self.order(subject).await {
@@ -89,9 +94,21 @@ impl Composer {
                 total: *total,
             }),
         };
-        Ok(self
-            .write(due, person, &facts)
-            .unwrap_or_else(|error| Composed::Settled(Verdict::Dead(error.to_string()))))
+        match self.write(due, person, &facts) {
+            Ok(written) => Ok(written),
+            // Since they were looked up.
+            Err(ComposeError::Letter(LetterError::Sealed)) => skipped(ERASED),
+            Err(error) => dead(&error.to_string()),
+        }
+    }
+
+    /// What happened to an order, as its customer may read it.
+    async fn readable(&self, body: &Body) -> Result<Body, ReadError> {
+        let mut body = body.clone();
+        if let Body::Order(_, event) = &mut body {
+            self.store.keyring().unseal(Order::personal_in(event)).await?;
+        }
+        Ok(body)
     }
 
     /// The event at a position; `None` if this process has not heard of it yet.

@@ -246,8 +246,9 @@ impl<'a> Words<'a> {
                 let items = facts.order.map_or(&[][..], |order| order.items);
                 words.refused = refused.iter().map(|it| RefusedWords::new(it, items)).collect();
             }
-            Occasion::PaymentFailed { reason } | Occasion::OrderCancelled { reason } => {
-                words.reason = Some(reason);
+            Occasion::PaymentFailed { reason } => words.reason = Some(reason),
+            Occasion::OrderCancelled { reason } => {
+                words.reason = Some(reason.reveal().ok_or(LetterError::Sealed)?.as_str());
             }
             Occasion::PaymentNeedsAction { url } => words.url = Some(url),
             Occasion::OrderShipped {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use kontor_domain::{
-    Carrier, Channels, DeclineReason, Money, OrderEvent, OrderId, RefusedItem, RejectionCause,
-    TrackingNumber, UserEvent, UserId,
+    Carrier, Channels, DeclineReason, Money, OrderEvent, OrderId, Personal, Reason, RefusedItem,
+    RejectionCause, TrackingNumber, UserEvent, UserId,
 };
 use kontor_eventstore::Body;
 
@@ -100,8 +100,8 @@ pub enum Occasion<'a> {
     OrderDelivered,
     /// The order was called off.
     OrderCancelled {
-        /// Why.
-        reason: &'a str,
+        /// Why, in the words of whoever did it.
+        reason: &'a Personal<Reason>,
     },
     /// Money is paid back.
     OrderRefunded {
@@ -161,9 +161,7 @@ fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
             RejectionCause::Expired => Occasion::PaymentFailed {
                 reason: "it did not arrive in time",
             },
-            RejectionCause::GivenUp(reason) => Occasion::OrderCancelled {
-                reason: reason.as_str(),
-            },
+            RejectionCause::GivenUp(reason) => Occasion::OrderCancelled { reason },
         },
         OrderEvent::PaymentActionRequired { next_action, .. } => Occasion::PaymentNeedsAction {
             url: next_action.url.as_deref()?,
@@ -176,9 +174,7 @@ fn of_order(event: &OrderEvent) -> Option<Occasion<'_>> {
             carrier: carrier.as_ref(),
         },
         OrderEvent::Delivered {} => Occasion::OrderDelivered,
-        OrderEvent::Cancelled { reason, .. } => Occasion::OrderCancelled {
-            reason: reason.as_str(),
-        },
+        OrderEvent::Cancelled { reason, .. } => Occasion::OrderCancelled { reason },
         // Goods that come back for nothing are no news to whoever sent them.
         OrderEvent::ItemsReturned { refund, refunded, .. } if refund.amount_minor() > 0 => {
             Occasion::OrderRefunded {

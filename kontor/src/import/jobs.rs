@@ -296,7 +296,7 @@ impl Counter<'_> {
                 })
                 .collect(),
             refund: Money::new(refund, self.currency)?,
-            reason: Reason::new(format!("cancellation {}", by.invoice))?,
+            reason: Reason::new(format!("cancellation {}", by.invoice))?.into(),
             restock: true,
         };
         let sent = self

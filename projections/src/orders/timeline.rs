@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use kontor_domain::{
-    DeclineReason, Money, OrderEvent, OrderStatus, PaymentStep, PendingStep, RefusedItem, RejectionCause,
-    ReturnedLine,
+    DeclineReason, Money, OrderEvent, OrderStatus, PaymentStep, PendingStep, Personal, PersonalValue, Reason,
+    RefusedItem, RejectionCause, ReturnedLine,
 };
 use kontor_eventstore::Recorded;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub enum Happening {
         /// How much.
         amount: Money,
         /// Why.
-        reason: String,
+        reason: Personal<Reason>,
     },
     /// Staff said that a step of the payment counts as done.
     SettledByHand {
@@ -69,7 +69,7 @@ pub enum Happening {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         amount: Option<Money>,
         /// Why.
-        reason: String,
+        reason: Personal<Reason>,
     },
     /// Staff had what the order waits for tried again.
     RetryRequested {
@@ -89,7 +89,7 @@ pub enum Happening {
     /// It was called off.
     Cancelled {
         /// Why.
-        reason: String,
+        reason: Personal<Reason>,
     },
     /// It is on its way.
     Shipped {
@@ -108,10 +108,35 @@ pub enum Happening {
         /// What was given back for it.
         refund: Money,
         /// Why.
-        reason: String,
+        reason: Personal<Reason>,
         /// Whether it went back into stock.
         restocked: bool,
     },
+}
+
+impl Happening {
+    /// What is personal in it.
+    pub fn personal(&mut self) -> Option<&mut dyn PersonalValue> {
+        match self {
+            Self::RefundOrdered { reason, .. }
+            | Self::SettledByHand { reason, .. }
+            | Self::Cancelled { reason }
+            | Self::Returned { reason, .. } => Some(reason),
+            Self::Rejected { cause, .. } => cause.personal(),
+            Self::Placed
+            | Self::Reserved
+            | Self::PaymentActionRequired
+            | Self::PaymentAuthorised { .. }
+            | Self::PaymentDeclined { .. }
+            | Self::PaymentCaptured { .. }
+            | Self::PaymentVoided
+            | Self::PaymentRefunded { .. }
+            | Self::RetryRequested { .. }
+            | Self::Confirmed
+            | Self::Shipped { .. }
+            | Self::Delivered => None,
+        }
+    }
 }
 
 /// What an event did to a placed order, and where the order stands then; `None` for the event that placed it.
@@ -140,11 +165,11 @@ pub(super) fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderSta
         }
         OrderEvent::RefundOrdered { amount, owed, reason } => {
             row.refunded_minor = owed.amount_minor();
-            let (amount, reason) = (*amount, reason.as_str().to_owned());
+            let (amount, reason) = (*amount, reason.clone());
             (before, Happening::RefundOrdered { amount, reason })
         }
         OrderEvent::SettledByHand { due, amount, reason } => {
-            let (due, amount, reason) = (*due, *amount, reason.as_str().to_owned());
+            let (due, amount, reason) = (*due, *amount, reason.clone());
             (before, Happening::SettledByHand { due, amount, reason })
         }
         OrderEvent::RetryRequested { step } => (before, Happening::RetryRequested { step: *step }),
@@ -159,7 +184,7 @@ pub(super) fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderSta
         OrderEvent::Cancelled { reason, .. } => (
             OrderStatus::Cancelled,
             Happening::Cancelled {
-                reason: reason.as_str().to_owned(),
+                reason: reason.clone(),
             },
         ),
         OrderEvent::Shipped {
@@ -185,7 +210,7 @@ pub(super) fn happening(row: &mut OrderRow, it: &OrderEvent) -> Option<(OrderSta
             restock,
         } => {
             row.refunded_minor = refunded.amount_minor();
-            let (lines, reason) = (lines.clone(), reason.as_str().to_owned());
+            let (lines, reason) = (lines.clone(), reason.clone());
             (
                 OrderStatus::Delivered,
                 Happening::Returned {

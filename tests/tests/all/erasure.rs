@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kontor_domain::{ClaimKind, OrderId, User, UserCommand, UserError, UserId};
+use kontor_domain::{ClaimKind, OrderId, Personal, Reason, Sealed, User, UserCommand, UserError, UserId};
 use kontor_eventstore::ExecuteError;
 use kontor_projections::{rebuild, views};
 use kontor_tests::api::{ApiShop, Client};
@@ -15,6 +15,7 @@ mod keys;
 mod process;
 mod search;
 mod under_way;
+mod written;
 
 pub(crate) use crash::POINTS;
 use search::{Log, Places};
@@ -29,6 +30,8 @@ const TRACES: [&str; 6] = [
     "555 0199 01",
     "555 0199 02",
 ];
+/// What people write about somebody.
+const WRITTEN: &str = "It goes to Forgettable Person,\n77 Oblivion Quay, tel. 555 0199 01";
 const ME: &str = "{ me { id email name phone } }";
 const MY_ORDERS: &str = "{ myOrders { nodes { id status total { amountMinor } customer { name } shippingAddress { line1 phone } } } }";
 const ERASE: &str = "mutation($input: EraseUserInput!) { eraseUser(input: $input) {
@@ -58,9 +61,12 @@ async fn nobody_finds_who_was_erased_anywhere() {
     let log = Log::kept();
     let api = ApiShop::start().await;
     let lamp = api.product("LAMP").price(10_00).stock(5).await;
-    let admin = api.admin().await;
+    let bell = api.product("BELL").price(10_00).stock(50).await;
+    let (admin, staff) = (api.admin().await, api.staff().await);
     let person = register(&api, TRACES[1]).await;
     let id: UserId = person.id().parse().unwrap();
+    written::about_the_account(&person, &admin).await;
+    let person = api.log_in(TRACES[1], PASSWORD).await.unwrap();
     let channels = json!({ "email": true, "sms": true });
     let _ = person
         .mutation("chooseNotificationChannels", channels)
@@ -79,13 +85,19 @@ async fn nobody_finds_who_was_erased_anywhere() {
         .await
         .done();
     let _ = admin.ship(&order.id).await.done();
+    let mut orders = written::about_orders(&api, &person, &staff, &bell).await;
     api.caught_up().await;
     messages_about(&api, &id, 5).await;
+    api.everybody_told().await;
     // Every other view of them is asked once, so that whatever is remembered anywhere is.
     let read =
         person.read(MY_ORDERS, json!({})).await.to_string() + &person.read(ME, json!({})).await.to_string();
     let exported = person.read("{ exportMyData }", json!({})).await["exportMyData"].to_string();
     assert!(!exported.contains("argon2"), "{exported}");
+    // Six texts as events, and all but that of the account in the history of an order.
+    let texts = exported.matches(&json!(WRITTEN).to_string()).count();
+    assert_eq!(texts, 11, "{exported}");
+    assert_eq!(written::shown(&staff, &orders).await, vec![json!(WRITTEN); 3]);
 
     // Before: where people look, they are found; where nobody should, they are not.
     let mut places = Places::of(&api, api.outbox(), log.text()).await;
@@ -96,7 +108,8 @@ async fn nobody_finds_who_was_erased_anywhere() {
         "what was sent or shown lacks something"
     );
     places.folder.clear();
-    assert_eq!(places.found(&TRACES), BTreeSet::new(), "stored in the clear");
+    let found = places.found(&[&TRACES[..], &["argon2"]].concat());
+    assert_eq!(found, BTreeSet::new(), "stored in the clear");
 
     let wrong = erase(&person, json!({ "password": "incorrect horse" })).await;
     assert_eq!(code(&wrong), "INVALID_CREDENTIALS");
@@ -113,17 +126,21 @@ async fn nobody_finds_who_was_erased_anywhere() {
     );
     assert!(certificate["messages"].as_u64().unwrap() >= 5, "{certificate}");
 
+    // Goods still come back, and whoever takes them writes what they always write.
+    written::about_a_return(&staff, &order.id).await;
+    orders.push(order.id.clone());
     api.caught_up().await;
     let places = Places::of(&api, api.outbox(), log.text()).await;
     assert_eq!(places.found(&TRACES), BTreeSet::new());
+    assert_eq!(written::shown(&staff, &orders).await, vec![Value::Null; 4]);
     let shown = admin
         .read("query($id: ID!) { order(id: $id) { status total { amountMinor } customer { id } shippingAddress { line1 } } }",
               json!({ "id": order.id }))
         .await;
-    let expected = json!({ "order": { "status": "SHIPPED", "total": { "amountMinor": 20_00 }, "customer": null,
+    let expected = json!({ "order": { "status": "DELIVERED", "total": { "amountMinor": 20_00 }, "customer": null,
                                       "shippingAddress": null } });
     assert_eq!(shown, expected);
-    assert_eq!(api.stock(lamp.id).await, (3, 0));
+    assert_eq!(api.stock(lamp.id).await, (4, 0));
     api.views_are_true().await;
 
     // A replay makes the same of it.
@@ -237,6 +254,9 @@ async fn every_process_forgets() {
             .unwrap()
     };
     assert!(known(&shop).await && known(&other).await && remembered(&other).await);
+    // What another process did not keep, having heard first, is no damaged value to whoever still has the key.
+    let nothing = Personal::<Reason>::of_sealed(Sealed::nothing(id));
+    assert_eq!(other.store.keyring().reveal(&nothing).await.unwrap(), None);
 
     let erased = shop.send::<User>(id, UserCommand::Erase).await;
     for there in [&shop, &other] {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kontor_domain::{
-    Email, PaymentMethodId, PersonName, Personal, PersonalData, Phone, Role, TextError, User, UserCommand,
-    UserId,
+    Email, PasswordHash, PaymentMethodId, PersonName, Personal, PersonalData, Phone, Role, TextError, User,
+    UserCommand, UserId,
 };
 use kontor_eventstore::ManualClock;
 use kontor_projections::users::{self, PaymentMethod, UserRow, Users};
@@ -109,7 +109,7 @@ async fn a_row_is_what_the_events_say() {
             sms: true,
         },
         UserCommand::ChangePassword {
-            password_hash: "$argon2id$x".parse().unwrap(),
+            password_hash: "$argon2id$x".parse::<PasswordHash>().unwrap().into(),
         },
         UserCommand::GrantRole { role: Role::Admin },
         UserCommand::GrantRole { role: Role::Staff },

@@ -3,7 +3,7 @@
 use async_graphql::{Context, Description, ID, Object, OutputType, Result};
 use kontor_domain::order::MAX_ITEMS;
 use kontor_domain::{
-    Carrier, MoneyError, Order as Aggregate, OrderCommand, OrderError, OrderId, Quantity, Reason, ReturnLine,
+    Carrier, MoneyError, Order as Aggregate, OrderCommand, OrderError, OrderId, Quantity, ReturnLine,
     TrackingNumber,
 };
 use kontor_eventstore::CommandContext;
@@ -245,7 +245,7 @@ pub(super) async fn send(
 async fn cancel(ctx: &Context<'_>, input: CancelOrderInput) -> Attempt {
     let viewer = logged_in(ctx)?;
     let (mut check, id, context) = begin!(ctx, "cancelOrder", input);
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     if let Some(id) = id
         && !check.failed()
         && !Permission::OrderCancelAll.held_by(Some(viewer))
@@ -307,7 +307,7 @@ async fn return_items(ctx: &Context<'_>, input: ReturnItemsInput) -> Attempt {
         );
     }
     let refund = check.amount(INPUT.field("refund"), input.refund);
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     let command = refund
         .zip(reason)
         .map(|(refund, reason)| OrderCommand::ReturnItems {

@@ -1,7 +1,7 @@
 //! What customers and staff do about the payment of an order, and about an order that waits.
 
 use async_graphql::{Context, Object, Result};
-use kontor_domain::{Order as Aggregate, OrderCommand, OrderId, Payment, PaymentStatus, Reason};
+use kontor_domain::{Order as Aggregate, OrderCommand, OrderId, Payment, PaymentStatus};
 use kontor_eventstore::{CommandContext, read};
 
 use super::inputs::{
@@ -168,7 +168,7 @@ async fn retry(ctx: &Context<'_>, input: RetryOrderInput) -> Attempt {
 
 async fn give_up(ctx: &Context<'_>, input: GiveUpOrderInput) -> Attempt {
     let (mut check, id, context) = begin!(ctx, "giveUpOrder", input);
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     let command = reason.map(|reason| OrderCommand::GiveUp { reason });
     send(ctx, check, id, context, input.idempotency_key, command).await
 }
@@ -176,7 +176,7 @@ async fn give_up(ctx: &Context<'_>, input: GiveUpOrderInput) -> Attempt {
 async fn settle(ctx: &Context<'_>, input: SettleOrderByHandInput) -> Attempt {
     let (mut check, id, context) = begin!(ctx, "settleOrderByHand", input);
     let capture = app(ctx).payments.terms().capture;
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     let command = reason.map(|reason| OrderCommand::SettleByHand { capture, reason });
     send(ctx, check, id, context, input.idempotency_key, command).await
 }
@@ -184,7 +184,7 @@ async fn settle(ctx: &Context<'_>, input: SettleOrderByHandInput) -> Attempt {
 async fn refund(ctx: &Context<'_>, input: RefundOrderInput) -> Attempt {
     let (mut check, id, context) = begin!(ctx, "refundOrder", input);
     let amount = check.amount(INPUT.field("amount"), input.amount);
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     let command = amount
         .zip(reason)
         .map(|(amount, reason)| OrderCommand::Refund { amount, reason });

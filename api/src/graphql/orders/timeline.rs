@@ -1,10 +1,11 @@
 //! What happened to an order.
 
-use async_graphql::{Enum, ID, Interface, SimpleObject};
-use kontor_domain as domain;
+use async_graphql::{Context, Enum, ID, Interface, Object, Result, SimpleObject};
+use kontor_domain::{self as domain, Personal, Reason};
 use kontor_projections::orders::{Happening, TimelineEntry as Entry};
 
 use super::OrderStatus;
+use crate::graphql::reads::revealed;
 use crate::graphql::scalars::{Count, DateTime, Money, Position};
 
 /// Declares the entries: an object each, with what they share, and the interface.
@@ -71,8 +72,8 @@ entries! {
     RefundOrderedEntry {
         /// How much.
         amount: Money,
-        /// Why, in the words of whoever promised it.
-        reason: String,
+        #[graphql(flatten)]
+        why: Why,
     }
     /// Staff said that a step of the payment counts as done.
     PaymentSettledByHandEntry {
@@ -99,8 +100,8 @@ entries! {
     }
     /// It was called off.
     OrderCancelledEntry {
-        /// Why, in the words of whoever called it off.
-        reason: String,
+        #[graphql(flatten)]
+        why: Why,
     }
     /// It left the house.
     OrderShippedEntry {
@@ -117,10 +118,29 @@ entries! {
         items: Vec<ReturnedItem>,
         /// What was refunded for it.
         refund: Money,
-        /// Why, in the words of whoever took it back.
-        reason: String,
+        #[graphql(flatten)]
+        why: Why,
         /// Whether the pieces went back into stock.
         restocked: bool,
+    }
+}
+
+/// What somebody wrote about an order, which rests sealed and is unsealed only if it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Why(Personal<Reason>);
+
+#[Object]
+impl Why {
+    /// Why, in the words of whoever did it. Null once the customer was erased.
+    async fn reason(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let reason = revealed(ctx, &self.0).await?;
+        Ok(reason.map(|reason| reason.as_str().to_owned()))
+    }
+}
+
+impl From<&Personal<Reason>> for Why {
+    fn from(reason: &Personal<Reason>) -> Self {
+        Self(reason.clone())
     }
 }
 
@@ -307,7 +327,7 @@ impl From<&Entry> for TimelineEntry {
             Happening::PaymentVoided => entry!(PaymentVoidedEntry),
             Happening::PaymentRefunded { amount } => entry!(PaymentRefundedEntry, amount: (*amount).into()),
             Happening::RefundOrdered { amount, reason } => {
-                entry!(RefundOrderedEntry, amount: (*amount).into(), reason: reason.clone())
+                entry!(RefundOrderedEntry, amount: (*amount).into(), why: reason.into())
             }
             // Why is for staff, who wrote it for each other.
             Happening::SettledByHand { due, amount, .. } => {
@@ -326,7 +346,7 @@ impl From<&Entry> for TimelineEntry {
                     refused_items: refused_items
                 )
             }
-            Happening::Cancelled { reason } => entry!(OrderCancelledEntry, reason: reason.clone()),
+            Happening::Cancelled { reason } => entry!(OrderCancelledEntry, why: reason.into()),
             Happening::Shipped {
                 tracking_number,
                 carrier,
@@ -341,11 +361,10 @@ impl From<&Entry> for TimelineEntry {
                 reason,
                 restocked,
             } => {
-                let (reason, restocked) = (reason.clone(), *restocked);
                 let items = lines.iter().map(ReturnedItem::from).collect();
                 entry!(
-                    ItemsReturnedEntry, items: items, refund: (*refund).into(), reason: reason,
-                    restocked: restocked
+                    ItemsReturnedEntry, items: items, refund: (*refund).into(), why: reason.into(),
+                    restocked: *restocked
                 )
             }
         }

@@ -19,7 +19,7 @@ use crate::graphql::access::logged_in;
 use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key_reused};
 use crate::graphql::error::internal;
 use crate::graphql::input::{At, Check, INPUT, Refusal, refuse};
-use crate::graphql::reads::app;
+use crate::graphql::reads::{app, revealed};
 use crate::graphql::user_errors::{InvalidCredentials, WeakPassword};
 use crate::throttle::Counted;
 
@@ -102,7 +102,7 @@ async fn register(ctx: &Context<'_>, input: RegisterUserInput) -> Attempt {
         email: Personal::new(email),
         name: Personal::new(name),
         phone: phone.map(Personal::new),
-        password_hash: Some(hash(ctx, password.clone()).await?),
+        password_hash: Some(hash(ctx, password.clone()).await?.into()),
     };
     let key = input.idempotency_key;
     let ready = Ready::<Aggregate> {
@@ -212,7 +212,7 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
     let ready = Ready::<Aggregate> {
         id,
         command: UserCommand::ChangePassword {
-            password_hash: password_hash.clone(),
+            password_hash: password_hash.clone().into(),
         },
         context: context.expecting(expected(input.expected_version)),
         key: key.clone(),
@@ -224,12 +224,8 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
     }
     let outcome = execute(ctx, ready).await?;
     let outcome = same_password(ctx, outcome, new, key).await?;
-    let kept = outcome.events.iter().find_map(|event| match event {
-        UserEvent::PasswordChanged { password_hash } => Some((session, password_hash)),
-        _ => None,
-    });
-    if let Some(kept) = kept
-        && let Err(error) = app.sessions.password_changed(id, Some(kept)).await
+    if let Some(hash) = stored_hash(ctx, &outcome).await?
+        && let Err(error) = app.sessions.password_changed(id, Some((session, &hash))).await
     {
         // They end when they are to be renewed, for what they remember of the password is not true any more.
         tracing::warn!(%error, "the other sessions of an account are not ended yet");
@@ -288,15 +284,24 @@ async fn same_password(
     if !outcome.repeated {
         return Ok(outcome);
     }
+    let stored = stored_hash(ctx, &outcome).await?;
+    // No event: the password was what was asked for already, and there is nothing to compare with.
+    if stored.is_none() || app(ctx).passwords.verify(stored.as_ref(), password).await {
+        Ok(outcome)
+    } else {
+        Err(refuse(key_reused(key)))
+    }
+}
+
+/// The hash that a command stored, if it stored one and its owner was not erased meanwhile.
+async fn stored_hash(ctx: &Context<'_>, outcome: &Outcome<Aggregate>) -> Result<Option<PasswordHash>> {
     let stored = outcome.events.iter().find_map(|event| match event {
         UserEvent::Registered { password_hash, .. } => password_hash.as_ref(),
         UserEvent::PasswordChanged { password_hash } => Some(password_hash),
         _ => None,
     });
-    // No event: the password was what was asked for already, and there is nothing to compare with.
-    if stored.is_none() || app(ctx).passwords.verify(stored, password).await {
-        Ok(outcome)
-    } else {
-        Err(refuse(key_reused(key)))
+    match stored {
+        Some(stored) => revealed(ctx, stored).await,
+        None => Ok(None),
     }
 }

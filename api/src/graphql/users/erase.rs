@@ -105,7 +105,7 @@ impl ErasureCertificate {
         count(self.erased.certificate.messages)
     }
 
-    /// Events of the account from before the shop sealed anything. They cannot be erased, and stay readable in the database.
+    /// Events of the account from before the shop sealed what they hold. They cannot be erased, and stay readable in the database.
     async fn readable_events(&self) -> Count {
         count(self.erased.certificate.log.readable_events)
     }

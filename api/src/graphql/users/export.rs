@@ -92,6 +92,10 @@ async fn sessions_of(ctx: &Context<'_>, id: UserId) -> Result<Vec<Value>> {
 }
 
 async fn order(ctx: &Context<'_>, row: &OrderRow) -> Result<Value> {
+    let mut timeline = row.timeline.0.clone();
+    let written = timeline.iter_mut().filter_map(|entry| entry.what.personal());
+    let unsealed = app(ctx).store.keyring().unseal(written.collect()).await;
+    unsealed.map_err(|error| internal(ctx, error))?;
     Ok(json!({
         "id": row.id,
         "status": row.status,
@@ -105,6 +109,6 @@ async fn order(ctx: &Context<'_>, row: &OrderRow) -> Result<Value> {
         "placedAt": row.placed_at,
         "items": row.items.0,
         "shippingAddress": revealed(ctx, &row.shipping_address.0).await?,
-        "timeline": row.timeline.0,
+        "timeline": timeline,
     }))
 }

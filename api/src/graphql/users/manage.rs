@@ -1,7 +1,7 @@
 //! What admins do to accounts.
 
 use async_graphql::{Context, Object, Result};
-use kontor_domain::{Reason, User as Aggregate, UserCommand, UserId};
+use kontor_domain::{User as Aggregate, UserCommand, UserId};
 use kontor_eventstore::CommandContext;
 
 use super::inputs::{DeactivateUserInput, GrantRoleInput, ReactivateUserInput, RevokeRoleInput};
@@ -116,7 +116,7 @@ async fn revoke(ctx: &Context<'_>, input: RevokeRoleInput) -> Attempt {
 
 async fn deactivate(ctx: &Context<'_>, input: DeactivateUserInput) -> Attempt {
     let (mut check, id, context) = begin!(ctx, "deactivateUser", input);
-    let reason: Option<Reason> = check.text(INPUT.field("reason"), &input.reason);
+    let reason = check.reason(&input.reason);
     let command = reason.map(|reason| UserCommand::Deactivate { reason });
     let outcome = send(ctx, check, id, context, input.idempotency_key, command).await?;
     // Without Redis they end when they are to be renewed: a closed account's are not.

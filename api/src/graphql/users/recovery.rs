@@ -260,7 +260,7 @@ async fn reset(ctx: &Context<'_>, input: ResetPasswordInput) -> Result<UserOutco
         return Err(closed());
     }
     strong(ctx, INPUT.field("newPassword"), &new, known.personal).await?;
-    let password_hash = hash(ctx, new).await?;
+    let password_hash = hash(ctx, new).await?.into();
     let used = token.use_up(pool, purpose, &email, now).await;
     if !used.map_err(|error| internal(ctx, error))? {
         return Err(invalid());

@@ -54,23 +54,31 @@ fn everything_personal_in_events_and_state_can_be_sealed() {
         email: email("other@example.org"),
         previous: email("customer@example.org"),
     };
-    let mut user = after::<User>(&[registered(), named.clone()]);
-    for mut event in [registered(), named, moved, erased()] {
-        assert_eq!(User::person(id, &event), Some(id));
+    let password = UserEvent::PasswordChanged {
+        password_hash: hash("$argon2id$h1"),
+    };
+    let closed = UserEvent::Deactivated {
+        reason: reason("Other Name left"),
+    };
+    let mut user = after::<User>(&[registered(), named.clone(), password.clone()]);
+    for mut event in [registered(), named, moved, password, closed, erased()] {
+        assert_eq!(user.person(id, &event), Some(id));
+        assert!(!User::outlives_its_person(&event));
         seal(User::personal_in(&mut event));
         // What a sealed address was is not known, so nothing can be said of claims.
         assert_eq!(User::claim_changes(&event), []);
         let json = serde_json::to_string(&event).unwrap();
-        for personal in ["xample", "A Customer", "Other", "1234"] {
+        for personal in ["xample", "A Customer", "Other", "1234", "h1"] {
             assert!(!json.contains(personal), "{json}");
         }
         assert_eq!(serde_json::from_str::<UserEvent>(&json).unwrap(), event);
     }
     seal(user.personal());
     let json = serde_json::to_string(&user).unwrap();
-    assert!(
-        !json.contains("xample") && !json.contains("1234") && !json.contains("Other"),
-        "{json}"
-    );
+    for personal in ["xample", "1234", "Other", "argon2"] {
+        assert!(!json.contains(personal), "{json}");
+    }
+    // What cannot be read lets nobody in.
+    assert_eq!(user.password_hash(), None);
     assert_snapshot_round_trips(&user);
 }

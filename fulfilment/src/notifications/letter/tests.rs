@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use kontor_domain::{Money, ProductId, Quantity, TrackingNumber};
+use kontor_domain::{Money, ProductId, Quantity, Reason, TrackingNumber};
 
 use super::*;
 
@@ -62,6 +62,7 @@ fn written(occasion: Occasion<'_>) -> (MailText, String) {
 fn every(look: impl Fn(Occasion<'_>, &str)) {
     let (refused, tracking_number): (_, TrackingNumber) = (refused(), "T-1".parse().unwrap());
     let carrier = "Hermes".parse().unwrap();
+    let reason = "changed my mind".parse::<Reason>().unwrap().into();
     for (occasion, said) in [
         (Occasion::Registered, "account is open"),
         (Occasion::OrderConfirmed, "confirmed"),
@@ -93,12 +94,7 @@ fn every(look: impl Fn(Occasion<'_>, &str)) {
             "T-1",
         ),
         (Occasion::OrderDelivered, "was delivered"),
-        (
-            Occasion::OrderCancelled {
-                reason: "changed my mind",
-            },
-            "changed my mind",
-        ),
+        (Occasion::OrderCancelled { reason: &reason }, "changed my mind"),
         (
             Occasion::OrderRefunded {
                 refund: gbp(10_00),

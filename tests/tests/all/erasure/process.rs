@@ -33,26 +33,21 @@ async fn until(client: &Client, what: &str, query: &str, is: impl Fn(&Value) -> 
     .await
 }
 
-async fn log_in(visitor: &Client) -> (Client, Value) {
-    let logged_in = change(
-        visitor,
-        "logIn",
-        json!({ "email": TRACES[1], "password": PASSWORD }),
-        "token refreshToken user { id }",
-    )
-    .await;
+async fn log_in(visitor: &Client, email: &str, password: &str) -> (Client, Value) {
+    let input = json!({ "email": email, "password": password });
+    let logged_in = change(visitor, "logIn", input, "token refreshToken user { id }").await;
     let id = logged_in["user"]["id"].as_str().unwrap().parse().unwrap();
     let token = logged_in["token"].as_str().unwrap();
     let refresh = logged_in["refreshToken"].clone();
     (visitor.clone().with_token(id, token), refresh)
 }
 
-/// Uses everything that keeps something of somebody.
-async fn live(visitor: &Client) -> (Client, Value) {
+/// Uses everything that keeps something of somebody; `counter` is where staff log in.
+async fn live(visitor: &Client, counter: &Client) -> (Client, Value) {
     let input = json!({ "idempotencyKey": key(), "email": TRACES[1], "name": TRACES[0], "phone": TRACES[4],
                         "password": PASSWORD });
     let _ = change(visitor, "registerUser", input, "position").await;
-    let (person, refresh) = log_in(visitor).await;
+    let (person, refresh) = log_in(visitor, TRACES[1], PASSWORD).await;
     let both = json!({ "idempotencyKey": key(), "email": true, "sms": true });
     let _ = change(&person, "chooseNotificationChannels", both, "position").await;
     let _ = change(
@@ -76,14 +71,31 @@ async fn live(visitor: &Client) -> (Client, Value) {
                              "country": "DE", "phone": TRACES[5] },
         "payment": { "savedMethod": card["paymentMethod"]["id"] } });
     let _ = change(&person, "placeOrder", order, "orderId").await;
-    let confirmed = |seen: &Value| seen["myOrders"]["nodes"][0]["status"] == "CONFIRMED";
-    let orders = "{ myOrders { nodes { status } } }";
-    let _ = until(&person, "the order is confirmed", orders, confirmed).await;
+    written(counter, &person).await;
     let profile = json!({ "idempotencyKey": key(), "name": TRACES[0], "phone": TRACES[5] });
     let _ = change(&person, "changeProfile", profile, "position").await;
     let moved = json!({ "idempotencyKey": key(), "email": TRACES[2] });
     let _ = change(&person, "changeEmail", moved, "position").await;
     (person, refresh)
+}
+
+/// Has something written about the customer's one order, twice.
+async fn written(counter: &Client, person: &Client) {
+    let confirmed = |seen: &Value| seen["myOrders"]["nodes"][0]["status"] == "CONFIRMED";
+    let orders = "{ myOrders { nodes { id status } } }";
+    let seen = until(person, "the order is confirmed", orders, confirmed).await;
+    let order = &seen["myOrders"]["nodes"][0]["id"];
+    let (staff, _) = log_in(counter, "staff@example.com", "kontor-sample").await;
+    let parcel = json!({ "idempotencyKey": key(), "orderId": order, "trackingNumber": "T-1" });
+    let _ = change(&staff, "shipOrder", parcel, "position").await;
+    let amount = json!({ "amountMinor": 1, "currency": "GBP" });
+    let refund = json!({ "idempotencyKey": key(), "orderId": order, "amount": amount, "reason": WRITTEN });
+    let _ = change(&staff, "refundOrder", refund, "position").await;
+    let arrived = json!({ "idempotencyKey": key(), "orderId": order });
+    let _ = change(&staff, "deliverOrder", arrived, "position").await;
+    let back = json!({ "idempotencyKey": key(), "orderId": order, "items": [{ "item": 0, "quantity": 1 }],
+                       "refund": amount, "reason": WRITTEN, "restock": false });
+    let _ = change(&staff, "returnItems", back, "position").await;
 }
 
 async fn mails_of_all_kinds(outbox: &Path) {
@@ -127,13 +139,15 @@ async fn a_run_leaves_nothing_of_whoever_was_erased() {
         File::options().append(true).open(log.path()).unwrap(),
     );
     let address = process.says("Kontor is open at http://").await;
-    let visitor = Client::to(address.parse().unwrap()).with_header("user-agent", PHONE);
-    let (person, refresh) = live(&visitor).await;
+    let counter = Client::to(address.parse().unwrap());
+    let visitor = counter.clone().with_header("user-agent", PHONE);
+    let (person, refresh) = live(&visitor, &counter).await;
     mails_of_all_kinds(&outbox).await;
     let all: Vec<&str> = TRACES.into_iter().chain([CARD, PHONE]).collect();
+    let written = json!(WRITTEN).to_string();
     let export = until(&person, "the export has it all", "{ exportMyData }", |seen| {
         let seen = seen.to_string();
-        all.iter().all(|trace| seen.contains(trace))
+        all.iter().all(|trace| seen.contains(trace)) && seen.matches(&written).count() == 4
     })
     .await;
     assert!(!export.to_string().contains("tok_approved") && !export.to_string().contains("argon2"));
@@ -160,6 +174,7 @@ async fn a_run_leaves_nothing_of_whoever_was_erased() {
 
     let log = std::fs::read_to_string(log.path()).unwrap();
     let places = Places::of(&shop, data.path(), log).await;
+    let all = [&all[..], &["argon2"]].concat();
     assert_eq!(places.found(&all), BTreeSet::new());
     let entries = kontor_fulfilment::erasure::Journal::at(journal.clone())
         .read()

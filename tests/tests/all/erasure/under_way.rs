@@ -1,6 +1,6 @@
 //! Somebody is erased while orders of theirs are under way.
 
-use kontor_domain::{OrderEvent, OrderStatus, RejectionCause, User, UserCommand};
+use kontor_domain::{OrderEvent, OrderStatus, Personal, RejectionCause, Sealed, User, UserCommand};
 use kontor_eventstore::Body;
 use kontor_eventstore::read::read_stream;
 use kontor_tests::{Opening, Shop};
@@ -33,8 +33,9 @@ async fn orders_under_way_end_and_stock_and_money_are_exact() {
         Body::Order(_, OrderEvent::Rejected { cause, .. }) => Some(cause),
         _ => None,
     });
-    let because = "the customer was erased".parse().unwrap();
-    assert_eq!(cause, Some(RejectionCause::GivenUp(because)));
+    // Why, in whatever words, is about them: nothing of it is kept.
+    let nothing = Personal::of_sealed(Sealed::nothing(person));
+    assert_eq!(cause, Some(RejectionCause::GivenUp(nothing)));
     let entries = |all: &[(&str, i64)]| -> Vec<_> {
         all.iter()
             .map(|(kind, pence)| ((*kind).to_owned(), *pence))
