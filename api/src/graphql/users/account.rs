@@ -6,11 +6,11 @@ use kontor_domain::{
 };
 use kontor_eventstore::Outcome;
 
+use super::confirm::Confirmation;
 use super::inputs::{
     ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, ChooseNotificationChannelsInput,
     RegisterUserInput,
 };
-use super::log_in::{attempt, from_address};
 use super::payload::{
     ChangeEmailError, ChangePasswordError, ChangeProfileError, ChooseNotificationChannelsError,
     RegisterUserError, UserPayload,
@@ -20,8 +20,7 @@ use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key
 use crate::graphql::error::internal;
 use crate::graphql::input::{At, Check, INPUT, Refusal, refuse};
 use crate::graphql::reads::app;
-use crate::graphql::user_errors::{InvalidCredentials, WeakPassword};
-use crate::throttle::Counted;
+use crate::graphql::user_errors::WeakPassword;
 
 /// Mutations of one's own account.
 #[derive(Debug, Default)]
@@ -183,9 +182,7 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         return Err(check.refusal());
     };
     let app = app(ctx);
-    // Whoever has found a token guesses no further than whoever has not.
-    let own = Counted::new("change", &id.to_string(), app.throttle.terms.account);
-    attempt(ctx, [Some(own.clone()), from_address(ctx)]).await?;
+    let attempt = Confirmation::begin(ctx, "changePassword", id).await?;
     let (stored, known) = app
         .store
         .inspect::<Aggregate, _>(id, |user, _| (user.password_hash().cloned(), known_of(user)))
@@ -196,17 +193,16 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         .verify(stored.as_ref(), input.current_password)
         .await
     {
-        app.throttle.forgive(&own, from_address(ctx).as_ref()).await;
+        attempt.right(ctx).await;
         strong(ctx, INPUT.field("newPassword"), &new, known).await?;
         hash(ctx, new.clone()).await?
     } else {
         // A repeat comes after the change, when what was the present password is so no more. If the password is the new
         // one already, sending it changes nothing, and a known key gets its answer.
         let there = app.passwords.verify(stored.as_ref(), new.clone()).await;
-        stored.filter(|_| there).ok_or_else(|| {
-            let path = INPUT.field("currentPassword").path();
-            refuse(InvalidCredentials::new("this is not the present password", path))
-        })?
+        stored
+            .filter(|_| there)
+            .ok_or_else(|| attempt.wrong(ctx, INPUT.field("currentPassword")))?
     };
     let key = input.idempotency_key;
     let ready = Ready::<Aggregate> {

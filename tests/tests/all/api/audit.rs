@@ -1,6 +1,7 @@
 //! Who did what to whom when, from where: every change is in it, and what changes nothing but matters.
 
 mod forgotten;
+mod passwords;
 mod trail;
 
 use kontor_api::Protection;
