@@ -78,6 +78,8 @@ kinds! {
     ViewsReplayed,
     /// A key for access tokens was added.
     SigningKeyRotated,
+    /// People's keys were encrypted with the present key-encryption key; how many, and which that is, in the detail.
+    KeysRotated,
 }
 
 impl Kind {
