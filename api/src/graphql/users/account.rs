@@ -11,6 +11,7 @@ use super::inputs::{
     ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, ChooseNotificationChannelsInput,
     RegisterUserInput,
 };
+use super::log_in::{attempt, from_address};
 use super::payload::{
     ChangeEmailError, ChangePasswordError, ChangeProfileError, ChooseNotificationChannelsError,
     RegisterUserError, UserPayload,
@@ -21,6 +22,7 @@ use crate::graphql::error::internal;
 use crate::graphql::input::{At, Check, INPUT, Refusal, refuse};
 use crate::graphql::reads::app;
 use crate::graphql::user_errors::WeakPassword;
+use crate::throttle::Counted;
 
 /// Mutations of one's own account.
 #[derive(Debug, Default)]
@@ -29,7 +31,7 @@ pub(crate) struct AccountMutations;
 #[Object]
 impl AccountMutations {
     /// Opens an account, as a customer. For everybody. It does not log in: that is `logIn`. A password that is easily guessed, also by
-    /// whoever knows name and address, is `WeakPassword`.
+    /// whoever knows name and address, is `WeakPassword`. A mail with a token for `verifyEmail` is sent to the address.
     async fn register_user(
         &self,
         ctx: &Context<'_>,
@@ -59,7 +61,8 @@ impl AccountMutations {
         UserPayload::of(ctx, choose_notification_channels(ctx, id, input).await)
     }
 
-    /// Moves your account to another e-mail address. For everybody who is logged in.
+    /// Moves your account to another e-mail address. For everybody who is logged in; a few times an hour. A mail with a token for
+    /// `verifyEmail` is sent to the address, unless it is a verified one in another spelling.
     async fn change_email(
         &self,
         ctx: &Context<'_>,
@@ -163,6 +166,9 @@ async fn change_email(ctx: &Context<'_>, id: UserId, input: ChangeEmailInput) ->
     let (Some(context), Some(email)) = (context, email) else {
         return Err(check.refusal());
     };
+    // Each time a mail goes to an address that may be anybody's.
+    let mails = Counted::new("moves", &id.to_string(), app(ctx).throttle.terms.mails);
+    attempt(ctx, [Some(mails), from_address(ctx)]).await?;
     let ready = Ready::<Aggregate> {
         id,
         command: UserCommand::ChangeEmail {
