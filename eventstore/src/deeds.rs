@@ -60,6 +60,10 @@ kinds! {
     LogInFailed,
     /// Attempts at a log-in were too many to be looked at.
     LogInThrottled,
+    /// Somebody who was logged in did not know their password when a mutation asked for it, the one in the detail; of the account.
+    PasswordRefused,
+    /// Attempts at such a mutation were too many to be looked at; of the account.
+    PasswordThrottled,
     /// Sessions were ended by their owner; of the session, or of the account and how many.
     SessionsEnded,
     /// A refresh token was used that had been replaced long before, which ended its session; of the session.
@@ -74,6 +78,8 @@ kinds! {
     ViewsReplayed,
     /// A key for access tokens was added.
     SigningKeyRotated,
+    /// People's keys were encrypted with the present key-encryption key; how many, and which that is, in the detail.
+    KeysRotated,
 }
 
 impl Kind {
@@ -83,6 +89,8 @@ impl Kind {
             self,
             Self::LogInFailed
                 | Self::LogInThrottled
+                | Self::PasswordRefused
+                | Self::PasswordThrottled
                 | Self::RefreshTokenReused
                 | Self::PasswordResetRequested
                 | Self::PermissionRefused

@@ -6,8 +6,10 @@
 mod sender;
 mod token;
 
+use std::collections::BTreeSet;
+
 use kontor_domain::UserId;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 pub use sender::{LEASE, run};
 pub use token::AccountToken;
@@ -57,6 +59,29 @@ pub async fn request(pool: &PgPool, purpose: Purpose, user_id: Option<UserId>) -
         user_id.map(|id| id.to_string())
     )
     .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// Notes in a transaction that a mail is wanted to each of these.
+///
+/// # Errors
+/// When Postgres is not there.
+pub(crate) async fn request_all(
+    connection: &mut PgConnection,
+    purpose: Purpose,
+    user_ids: &BTreeSet<UserId>,
+) -> Result<(), sqlx::Error> {
+    if user_ids.is_empty() {
+        return Ok(());
+    }
+    let user_ids: Vec<String> = user_ids.iter().map(ToString::to_string).collect();
+    sqlx::query!(
+        "INSERT INTO account_mails (purpose, user_id) SELECT $1, unnest($2::text[])",
+        purpose.as_str(),
+        &user_ids
+    )
+    .execute(connection)
     .await
     .map(drop)
 }

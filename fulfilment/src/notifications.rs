@@ -4,6 +4,8 @@
 //! per channel, under a lease, puts each message together from the log, hands it to a provider outside any transaction, and
 //! then notes that it did. So a provider may get a message twice, under the same id, when a worker dies in between; the
 //! record has it once. Rebuilding views is none of this consumer's business, and sends nothing.
+//!
+//! In the same transaction it notes whose new address is to be proved; that mail has a sender of its own, [`crate::account_mail`].
 
 mod account;
 mod amount;
@@ -12,6 +14,7 @@ mod config;
 mod letter;
 mod occasion;
 mod people;
+mod proving;
 mod record;
 mod sender;
 mod transport;
@@ -25,6 +28,8 @@ use kontor_domain::{Channels, Order, UserEvent, UserId};
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Body, Consumer, Parked, Recorded, Store, StreamKey};
 use sqlx::PgConnection;
+
+use crate::account_mail::{self, Purpose};
 
 pub use config::{ConfigError, MailBy, NotificationsConfig, Post, Secret, SmsBy, outbox_in};
 pub use letter::{Facts, LetterError, MailText, OrderFacts, Templates};
@@ -68,7 +73,7 @@ impl Consumer for Notifications {
         match &event.body {
             Body::Unreadable(it) => TOLD.contains(&it.aggregate_type.as_str()),
             Body::User(_, UserEvent::ChannelsChosen { .. }) => true,
-            body => occasion(body).is_some(),
+            body => proving::is_of_an_address(body) || occasion(body).is_some(),
         }
     }
 
@@ -84,7 +89,10 @@ impl Consumer for Notifications {
                     record::choose(connection, id, Channels { email, sms }).await?;
                 }
             }
-            let (telling, mut parked) = sort(events);
+            let (readable, mut parked) = sort(events);
+            let proving = proving::to_prove(readable.iter().map(|event| &***event));
+            account_mail::request_all(connection, Purpose::VerifyEmail, &proving).await?;
+            let telling = worth_telling(&readable);
             let subjects: Vec<Subject> = telling.iter().map(|it| it.subject).collect();
             let customers: Vec<Result<UserId, ReadError>> = futures::stream::iter(subjects)
                 .map(|subject| self.customer(subject))
@@ -125,9 +133,9 @@ impl Notifications {
     }
 }
 
-/// Finds what is to be told. What cannot be read is parked, with what follows it in its stream.
-fn sort(events: &[Arc<Recorded>]) -> (Vec<Telling<'_>>, Vec<Parked>) {
-    let (mut telling, mut parked) = (Vec::new(), Vec::new());
+/// What can be read. What cannot is parked, with what follows it in its stream.
+fn sort(events: &[Arc<Recorded>]) -> (Vec<&Arc<Recorded>>, Vec<Parked>) {
+    let (mut readable, mut parked) = (Vec::new(), Vec::new());
     let mut stuck: HashSet<StreamKey> = HashSet::new();
     for event in events {
         if !stuck.is_empty() && stuck.contains(&event.stream()) {
@@ -139,21 +147,24 @@ fn sort(events: &[Arc<Recorded>]) -> (Vec<Telling<'_>>, Vec<Parked>) {
                 stuck.insert(event.stream());
                 parked.push(Parked::failed(event, it.error.clone()));
             }
-            body => {
-                if let Some((subject, occasion)) = occasion(body)
-                    && !is_history(event)
-                {
-                    let occasion = occasion.name();
-                    telling.push(Telling {
-                        event,
-                        occasion,
-                        subject,
-                    });
-                }
-            }
+            _ => readable.push(event),
         }
     }
-    (telling, parked)
+    (readable, parked)
+}
+
+/// What is to be told.
+fn worth_telling<'a>(events: &[&'a Arc<Recorded>]) -> Vec<Telling<'a>> {
+    let told = events.iter().filter_map(|event| {
+        let (subject, occasion) = occasion(&event.body)?;
+        let occasion = occasion.name();
+        (!is_history(event)).then_some(Telling {
+            event,
+            occasion,
+            subject,
+        })
+    });
+    told.collect()
 }
 
 /// Whether the event is history being written down: nobody wants to hear today what happened years ago elsewhere.

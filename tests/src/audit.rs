@@ -2,10 +2,13 @@
 //! record of what customers were told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use cqrs_es::Aggregate;
 use kontor_domain::order::stock_needed;
-use kontor_domain::{Order, OrderEvent, OrderId, OrderStatus, Payment, Product, ProductEvent, ProductId};
+use kontor_domain::{
+    Order, OrderEvent, OrderId, OrderStatus, Payment, Product, ProductEvent, ProductId, UserEvent,
+};
 use kontor_eventstore::{Body, Recorded};
 use kontor_fulfilment::notifications::occasion;
 
@@ -63,6 +66,8 @@ struct Log {
     shelves: BTreeMap<ProductId, Shelf>,
     /// Positions of what customers are to be told.
     worth_telling: BTreeSet<i64>,
+    /// How many people registered by themselves: each is sent a mail that proves their address.
+    registered: usize,
 }
 
 #[derive(Default)]
@@ -124,6 +129,10 @@ impl Log {
             self.worth_telling.insert(event.position.cast_signed());
         }
         match &event.body {
+            Body::User(_, UserEvent::Registered { .. }) => {
+                let themselves = !event.metadata().unwrap().actor.starts_with("system:");
+                self.registered += usize::from(themselves);
+            }
             Body::Order(id, it) => {
                 let story = self.orders.entry(*id).or_default();
                 story.order.apply(it.clone());
@@ -316,12 +325,16 @@ impl Shop {
                 audit.fault(format!("notification {position}/{channel} is {state}"));
             }
         }
-        let mails = std::fs::read_dir(self.outbox()).unwrap();
-        let mails = mails.filter(|file| {
-            file.as_ref()
-                .is_ok_and(|it| it.path().extension().is_some_and(|it| it == "eml"))
-        });
-        audit.expect_same("mails, and notifications", &mails.count(), &record.len());
+        let files = std::fs::read_dir(self.outbox()).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mails = names.filter(|name| Path::new(name).extension().is_some_and(|it| it == "eml"));
+        let (proving, telling): (Vec<_>, Vec<_>) = mails.partition(|name| name.starts_with("account-"));
+        audit.expect_same("mails, and notifications", &telling.len(), &record.len());
+        audit.expect_same(
+            "mails that prove an address, and people who registered",
+            &proving.len(),
+            &log.registered,
+        );
         audit.count(
             "notifications, each sent and recorded once",
             i64::try_from(record.len()).unwrap(),

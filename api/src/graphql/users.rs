@@ -14,6 +14,7 @@ use super::reads::{app, at_least, settled, stored, unreadable, user, visible_use
 use super::scalars::{DateTime, Position, id_argument, version};
 
 mod account;
+mod confirm;
 mod erase;
 mod export;
 mod inputs;

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use kontor_eventstore::deeds::Kind;
+use kontor_eventstore::{Actor, Deed};
 
 use crate::runtime::Runtime;
 use crate::terminal::say;
@@ -14,9 +16,11 @@ use crate::terminal::say;
 pub async fn rotate_keys(runtime: &Runtime) -> Result<ExitCode> {
     let keyring = runtime.store.keyring();
     let rotated = keyring.rotate().await?;
+    let kek = keyring.kek();
+    let deed = Deed::new(Kind::KeysRotated, Actor::OPERATOR, None);
+    runtime.deeds.note(deed.detail(format!("{rotated} with {kek}")));
     say(format!(
-        "{rotated} keys are now encrypted with the key-encryption key {}; only backups made before need another",
-        keyring.kek()
+        "{rotated} keys are now encrypted with the key-encryption key {kek}; only backups made before need another"
     ));
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,8 @@ pub(super) async fn until_quiet(shop: &Shop, started: Instant) {
     let waiting =
         "SELECT concat_ws(' ', position, channel, attempts) FROM notifications WHERE state = 'WAITING'";
     nothing_is_left(shop, "everybody is told", waiting).await;
+    let wanted = "SELECT concat_ws(' ', id, purpose, attempts) FROM account_mails";
+    nothing_is_left(shop, "everybody is asked to prove their address", wanted).await;
     shop.redis_caught_up().await;
     after("it is quiet");
 }

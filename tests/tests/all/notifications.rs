@@ -13,6 +13,7 @@ use kontor_tests::{Item, Opening, Shop, eventually};
 use crate::HELPER;
 
 mod mail;
+mod proving;
 mod sms;
 mod trust;
 

@@ -6,6 +6,7 @@ use kontor_domain::{
 };
 use kontor_eventstore::Outcome;
 
+use super::confirm::Confirmation;
 use super::inputs::{
     ChangeEmailInput, ChangePasswordInput, ChangeProfileInput, ChooseNotificationChannelsInput,
     RegisterUserInput,
@@ -20,7 +21,7 @@ use crate::graphql::command::{Ready, UserOutcome, create, execute, expected, key
 use crate::graphql::error::internal;
 use crate::graphql::input::{At, Check, INPUT, Refusal, refuse};
 use crate::graphql::reads::{app, revealed};
-use crate::graphql::user_errors::{InvalidCredentials, WeakPassword};
+use crate::graphql::user_errors::WeakPassword;
 use crate::throttle::Counted;
 
 /// Mutations of one's own account.
@@ -30,7 +31,7 @@ pub(crate) struct AccountMutations;
 #[Object]
 impl AccountMutations {
     /// Opens an account, as a customer. For everybody. It does not log in: that is `logIn`. A password that is easily guessed, also by
-    /// whoever knows name and address, is `WeakPassword`.
+    /// whoever knows name and address, is `WeakPassword`. A mail with a token for `verifyEmail` is sent to the address.
     async fn register_user(
         &self,
         ctx: &Context<'_>,
@@ -60,7 +61,8 @@ impl AccountMutations {
         UserPayload::of(ctx, choose_notification_channels(ctx, id, input).await)
     }
 
-    /// Moves your account to another e-mail address. For everybody who is logged in.
+    /// Moves your account to another e-mail address. For everybody who is logged in; a few times an hour. A mail with a token for
+    /// `verifyEmail` is sent to the address, unless it is a verified one in another spelling.
     async fn change_email(
         &self,
         ctx: &Context<'_>,
@@ -164,6 +166,9 @@ async fn change_email(ctx: &Context<'_>, id: UserId, input: ChangeEmailInput) ->
     let (Some(context), Some(email)) = (context, email) else {
         return Err(check.refusal());
     };
+    // Each time a mail goes to an address that may be anybody's.
+    let mails = Counted::new("moves", &id.to_string(), app(ctx).throttle.terms.mails);
+    attempt(ctx, [Some(mails), from_address(ctx)]).await?;
     let ready = Ready::<Aggregate> {
         id,
         command: UserCommand::ChangeEmail {
@@ -183,9 +188,7 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         return Err(check.refusal());
     };
     let app = app(ctx);
-    // Whoever has found a token guesses no further than whoever has not.
-    let own = Counted::new("change", &id.to_string(), app.throttle.terms.account);
-    attempt(ctx, [Some(own.clone()), from_address(ctx)]).await?;
+    let attempt = Confirmation::begin(ctx, "changePassword", id).await?;
     let (stored, known) = app
         .store
         .inspect::<Aggregate, _>(id, |user, _| (user.password_hash().cloned(), known_of(user)))
@@ -196,17 +199,16 @@ async fn change_password(ctx: &Context<'_>, id: UserId, input: ChangePasswordInp
         .verify(stored.as_ref(), input.current_password)
         .await
     {
-        app.throttle.forgive(&own, from_address(ctx).as_ref()).await;
+        attempt.right(ctx).await;
         strong(ctx, INPUT.field("newPassword"), &new, known).await?;
         hash(ctx, new.clone()).await?
     } else {
         // A repeat comes after the change, when what was the present password is so no more. If the password is the new
         // one already, sending it changes nothing, and a known key gets its answer.
         let there = app.passwords.verify(stored.as_ref(), new.clone()).await;
-        stored.filter(|_| there).ok_or_else(|| {
-            let path = INPUT.field("currentPassword").path();
-            refuse(InvalidCredentials::new("this is not the present password", path))
-        })?
+        stored
+            .filter(|_| there)
+            .ok_or_else(|| attempt.wrong(ctx, INPUT.field("currentPassword")))?
     };
     let key = input.idempotency_key;
     let ready = Ready::<Aggregate> {

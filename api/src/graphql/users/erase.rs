@@ -6,16 +6,15 @@ use kontor_fulfilment::erasure::{self, Erased};
 use kontor_projections::users::Users;
 use kontor_projections::view::View;
 
-use super::log_in::{attempt, from_address};
+use super::confirm::Confirmation;
 use crate::graphql::access::{Permission, logged_in, require};
 use crate::graphql::command::{Ready, UserOutcome, errors, execute};
 use crate::graphql::error::internal;
-use crate::graphql::input::{Check, INPUT, Refusal, refuse};
+use crate::graphql::input::{Check, INPUT, Refusal};
 use crate::graphql::reads::{app, reach, unreadable};
 use crate::graphql::scalars::{Count, DateTime, Position};
-use crate::graphql::user_errors::{InvalidCredentials, refusals};
+use crate::graphql::user_errors::refusals;
 use crate::sessions::erased;
-use crate::throttle::Counted;
 
 refusals! {
     /// Why `eraseUser` did nothing.
@@ -201,9 +200,7 @@ async fn erase(ctx: &Context<'_>, input: EraseUserInput) -> Result<UserOutcome, 
 /// That it is they themselves. Whoever is erased already has no password any more, and is told again what was done.
 async fn confirm(ctx: &Context<'_>, id: UserId, password: Option<String>) -> Result<(), Refusal> {
     let app = app(ctx);
-    // Whoever has found a token guesses no further than whoever has not.
-    let own = Counted::new("erase", &id.to_string(), app.throttle.terms.account);
-    attempt(ctx, [Some(own.clone()), from_address(ctx)]).await?;
+    let attempt = Confirmation::begin(ctx, "eraseUser", id).await?;
     let look = |user: &Aggregate, _| (user.is_erased(), user.password_hash().cloned());
     let (erased, hash) = app
         .store
@@ -216,12 +213,8 @@ async fn confirm(ctx: &Context<'_>, id: UserId, password: Option<String>) -> Res
             .verify(hash.as_ref(), password.unwrap_or_default())
             .await
     {
-        app.throttle.forgive(&own, from_address(ctx).as_ref()).await;
+        attempt.right(ctx).await;
         return Ok(());
     }
-    let path = INPUT.field("password").path();
-    Err(refuse(InvalidCredentials::new(
-        "this is not the present password",
-        path,
-    )))
+    Err(attempt.wrong(ctx, INPUT.field("password")))
 }

@@ -23,7 +23,7 @@ refusals! {
         AccountDeactivated;
     /// Why `changeEmail` did nothing.
     ChangeEmailError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound, AccountDeactivated,
-        EmailTaken;
+        EmailTaken, TooManyAttempts;
     /// Why `changePassword` did nothing.
     ChangePasswordError: InvalidInput, IdempotencyKeyReused, VersionConflict, Contended, UserNotFound,
         AccountDeactivated, InvalidCredentials, WeakPassword, TooManyAttempts;

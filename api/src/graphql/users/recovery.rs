@@ -111,8 +111,8 @@ impl RecoveryMutations {
         UserPayload::of(ctx, attempt)
     }
 
-    /// Sends a mail with a token for `verifyEmail` to the address of your account, unless it is verified already. For everybody who is
-    /// logged in. It takes no idempotency key.
+    /// Sends another mail with a token for `verifyEmail` to the address of your account, unless it is verified already: the first was
+    /// sent when you registered, or moved there. For everybody who is logged in. It takes no idempotency key.
     async fn request_email_verification(
         &self,
         ctx: &Context<'_>,

@@ -1,6 +1,7 @@
 //! Who did what to whom when, from where: every change is in it, and what changes nothing but matters.
 
 mod forgotten;
+mod passwords;
 mod trail;
 
 use kontor_api::Protection;
@@ -346,13 +347,23 @@ async fn filters_go_together_and_pages_miss_and_repeat_nothing() {
 async fn what_an_operator_does_is_in_it_and_old_deeds_are_forgotten() {
     let api = ApiShop::start().await;
     let admin = api.admin().await;
-    for arguments in [&["replay", "--view", "sales"][..], &["rotate-signing-key"]] {
+    for arguments in [
+        &["replay", "--view", "sales"][..],
+        &["rotate-signing-key"],
+        &["rotate-keys"],
+    ] {
         assert_eq!(kontor(HELPER, &api, arguments, &[]).await.code, Some(0));
     }
     let done = entries(&admin, json!({ "actor": "system:operator" })).await;
-    assert_eq!(column(&done, "kind"), ["SigningKeyRotated", "ViewsReplayed"]);
-    assert_eq!(done[1]["detail"], "sales");
-    assert_eq!(done[1]["actor"]["kind"], "SYSTEM");
+    assert_eq!(
+        column(&done, "kind"),
+        ["KeysRotated", "SigningKeyRotated", "ViewsReplayed"]
+    );
+    assert_eq!(done[2]["detail"], "sales");
+    assert_eq!(done[2]["actor"]["kind"], "SYSTEM");
+    // They are with that one already.
+    let kek = api.store.keyring().kek();
+    assert_eq!(done[0]["detail"], format!("0 with {kek}"));
 
     let now = SystemClock.now();
     let days = chrono::TimeDelta::days;
@@ -364,7 +375,7 @@ async fn what_an_operator_does_is_in_it_and_old_deeds_are_forgotten() {
             .note(Deed::new(deeds::Kind::LoggedIn, Actor::Anonymous, None));
     }
     api.runtime.deeds.flushed().await;
-    assert_eq!(deeds::trim(&api.pool, now + days(1)).await.unwrap(), 1_502);
+    assert_eq!(deeds::trim(&api.pool, now + days(1)).await.unwrap(), 1_503);
     assert_eq!(
         entries(&admin, json!({ "kind": "LoggedIn" })).await,
         [] as [Value; 0]
