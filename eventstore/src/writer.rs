@@ -6,13 +6,14 @@
 //!
 //! While nobody else writes, a group is therefore one statement and one round trip, its expectations left to the
 //! unique indexes. When somebody does, or when something must be looked up, writers queue at the log's lock, ask
-//! first, and then write. In a busy shop that writes alone, groups [take turns](relay).
+//! first, and then write.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Executor, PgConnection, PgPool};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
@@ -20,11 +21,6 @@ use crate::group::{AppendError, Appended, Facts, Proposal, Verdict, all_guarded,
 use crate::recorded::Recorded;
 use crate::statements::{Columns, ask};
 use crate::tail::Tail;
-
-mod pen;
-mod relay;
-
-use pen::Pen;
 
 /// The channel on which a committed group announces the new head of the log (L12).
 pub(crate) const LOG_CHANNEL: &str = "kontor_log";
@@ -41,10 +37,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn spawn(pool: &PgPool, tail: Arc<Tail>) -> mpsc::Sender<Proposal> {
     let (sender, receiver) = mpsc::channel(QUEUE);
+    let options = (*pool.connect_options())
+        .clone()
+        .application_name("kontor writer");
     tokio::spawn(
         Writer {
-            pen: Pen::new(pool),
-            spare: Pen::new(pool),
+            options,
+            connection: None,
             tail,
             head: 0,
             careful: 1,
@@ -55,9 +54,8 @@ pub(crate) fn spawn(pool: &PgPool, tail: Arc<Tail>) -> mpsc::Sender<Proposal> {
 }
 
 struct Writer {
-    pen: Pen,
-    /// Writes the next group while `pen` commits one.
-    spare: Pen,
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
     tail: Arc<Tail>,
     /// The newest position seen committed.
     head: u64,
@@ -71,30 +69,22 @@ impl Writer {
         let mut group = Vec::new();
         // Never waits for more: while one group is being written, the next one gathers by itself.
         while receiver.recv_many(&mut group, GROUP_LIMIT).await > 0 {
-            let group = std::mem::take(&mut group);
-            if self.is_busy(&group) {
-                self.relay(group, &mut receiver).await;
-            } else {
-                self.settle(group, None).await;
-            }
+            self.settle(std::mem::take(&mut group)).await;
         }
     }
 
-    /// Writes the group and answers everyone in it, whatever it takes. `tried` is what came of having tried before.
-    async fn settle(&mut self, group: Vec<Proposal>, mut tried: Option<sqlx::Error>) {
-        if group.is_empty() {
-            return;
-        }
+    /// Writes the group and answers everyone in it, whatever it takes.
+    async fn settle(&mut self, mut group: Vec<Proposal>) {
         let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         // Whether an earlier try may yet turn out to have been committed.
         let mut uncertain = false;
         let verdicts = loop {
             let careful = self.careful > 0 || !all_guarded(&group);
-            let written = match tried.take() {
-                Some(error) => Err(error),
-                None if careful => self.write_asking(&group).await,
-                None => self.write_at_once(&group).await,
+            let written = if careful {
+                self.write_asking(&group).await
+            } else {
+                self.write_at_once(&group).await
             };
             let error = match written {
                 // An earlier try has gone through after all, behind the question whether it had: this one is stale
@@ -107,7 +97,7 @@ impl Writer {
                     // Another process was faster, or an expectation was wrong; asking tells which.
                     self.careful = CAREFUL;
                     if careful {
-                        self.pen.roll_back().await;
+                        self.roll_back().await;
                     }
                     match if uncertain {
                         self.find_out(&group).await
@@ -133,7 +123,7 @@ impl Writer {
                 // One command that Postgres will not store must not take its neighbours down.
                 warn!(%error, group = group.len(), "group refused by postgres; writing its commands one by one");
                 for proposal in group {
-                    Box::pin(self.settle(vec![proposal], None)).await;
+                    Box::pin(self.settle(vec![proposal])).await;
                 }
                 return;
             }
@@ -151,11 +141,6 @@ impl Writer {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         };
-        self.answer(group, verdicts, started);
-    }
-
-    /// Tells everyone what was written, whoever asked for it first of all.
-    fn answer(&self, mut group: Vec<Proposal>, verdicts: Vec<Verdict>, started: Instant) {
         metrics::histogram!("kontor_append_seconds").record(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a group has at most 1,024 commands")]
         metrics::histogram!("kontor_append_group_size").record(group.len() as f64);
@@ -176,7 +161,8 @@ impl Writer {
     async fn write_at_once(&mut self, group: &[Proposal]) -> Result<Vec<Verdict>, sqlx::Error> {
         let verdicts = judge(group, Facts::as_expected(self.head, group));
         let columns = Columns::of(group, &verdicts);
-        columns.insert(self.pen.connection().await?).await?;
+        let connection = self.connect().await?;
+        columns.insert(connection).await?;
         self.head = columns.head().unwrap_or(self.head);
         Ok(verdicts)
     }
@@ -184,14 +170,18 @@ impl Writer {
     /// One transaction under the log's lock: ask, judge, write.
     async fn write_asking(&mut self, group: &[Proposal]) -> Result<Vec<Verdict>, sqlx::Error> {
         let known = self.head;
-        let connection = self.pen.begin_alone().await?;
+        let connection = self.connect().await?;
+        // The lock is a statement of its own: the next statement's snapshot is taken when it is held (L3).
+        connection
+            .execute(format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str())
+            .await?;
         let facts = ask(connection, group).await?;
         let head = facts.head;
         let verdicts = judge(group, facts);
         let columns = Columns::of(group, &verdicts);
         columns.release(connection).await?;
         columns.insert(connection).await?;
-        self.pen.commit().await?;
+        connection.execute("COMMIT").await?;
         self.careful = if head == known {
             self.careful.saturating_sub(1)
         } else {
@@ -201,9 +191,17 @@ impl Writer {
         Ok(verdicts)
     }
 
+    async fn roll_back(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && connection.execute("ROLLBACK").await.is_err()
+        {
+            self.disconnect();
+        }
+    }
+
     /// What is on the other end next time may have another history, so it is asked first.
     fn disconnect(&mut self) {
-        self.pen.disconnect();
+        self.connection = None;
         self.careful = self.careful.max(1);
     }
 
@@ -228,7 +226,10 @@ impl Writer {
     }
 
     async fn written_before(&mut self, group: &[Proposal]) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
-        let connection = self.pen.begin_alone().await?;
+        let connection = self.connect().await?;
+        connection
+            .execute(format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})").as_str())
+            .await?;
         let mut verdicts = Vec::with_capacity(group.len());
         let mut any = false;
         for proposal in group {
@@ -258,8 +259,22 @@ impl Writer {
                 }
             });
         }
-        self.pen.commit().await?;
+        connection.execute("COMMIT").await?;
         Ok(any.then_some(verdicts))
+    }
+
+    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let mut connection = self.options.connect().await?;
+            // A transaction that a broken network left behind must not hold the log's lock for long.
+            connection
+                .execute("SET idle_in_transaction_session_timeout = '5s'")
+                .await?;
+            connection
+        };
+        Ok(self.connection.insert(connection))
     }
 
     /// Hands what was written to the readers of this process, decoded as it is.

@@ -5,16 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join_all;
 use kontor_domain::{ClaimChange, ClaimKind};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, Row};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::{Ids, SystemClock};
 use crate::group::tests::{Wish, release, take};
 use crate::schema;
-
-mod relay;
 
 /// A migrated database of one test's own; gone when the test has passed.
 struct Database {
