@@ -1,6 +1,6 @@
 //! Who is asked, unasked, to prove an e-mail address.
 
-use kontor_domain::{Email, PersonName, User, UserCommand, UserId};
+use kontor_domain::{Email, PersonName, Personal, User, UserCommand, UserId};
 use kontor_eventstore::transaction::begin;
 use kontor_eventstore::{Actor, CommandContext, read};
 use kontor_tests::children::kontor;
@@ -109,7 +109,7 @@ async fn it_is_sent_once_whoever_works_and_not_again_when_views_are_replayed() {
     shop.send::<User>(gone, UserCommand::Erase).await;
     let closed = registered_by(&shop, Actor::Anonymous, false).await;
     let close = UserCommand::Deactivate {
-        reason: "by mistake".parse().unwrap(),
+        reason: Personal::new("by mistake".parse().unwrap()),
     };
     shop.send::<User>(closed, close).await;
 
