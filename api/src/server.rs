@@ -1,6 +1,5 @@
 //! The router, and serving it.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::{error, warn};
 
 use crate::auth::keys::KNOWN_BEFORE;
-use crate::connections::{Connections, Peer};
+use crate::connections;
 use crate::documents::Engine;
 use crate::edge::{Edge, Protection, compressed, hardened};
 use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
@@ -221,38 +220,28 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
 }
 
 /// Serves until `stop`, then lets requests, streams and sockets end, at most for ten seconds. A connection is cut off when
-/// something written to it has waited for `stalled` because nobody reads it ([`Timing::stalled`]).
-///
-/// # Errors
-/// When the listener fails.
+/// something written to it has waited for [`Timing::stalled`] because nobody reads it, or the head of a request takes longer than
+/// [`Timing::head`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    stalled: Duration,
+    timing: Timing,
     stop: CancellationToken,
     sockets: TaskTracker,
-) -> io::Result<()> {
-    let listener = Connections { listener, stalled };
-    // With the peer's address, for who counts by it.
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+) {
     let all = async {
-        server.await?;
+        connections::serve(listener, router, timing, stop.clone()).await;
         sockets.close();
         sockets.wait().await;
-        Ok(())
     };
     let late = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        done = all => done,
+        () = all => {}
         () = late => {
             warn!("requests were still going on after {} seconds and were cut off", GRACE.as_secs());
-            Ok(())
         }
     }
 }

@@ -67,9 +67,9 @@ pub(crate) async fn unguarded() -> Result<()> {
     };
     let sockets = options.sockets.clone();
     say(format!("http://{}", listener.local_addr()?));
-    let stalled = options.timing.stalled;
+    let timing = options.timing;
     let router = router(app, options);
-    serve(listener, router, stalled, runtime.stop.clone(), sockets).await?;
+    serve(listener, router, timing, runtime.stop.clone(), sockets).await;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The transport over a small schema: every status code, and every close code.
 
 mod edge;
+mod heads;
 mod http;
 mod socket;
 mod sse;

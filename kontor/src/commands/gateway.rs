@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kontor_api::serve;
 use kontor_api::transport::Timing;
 use kontor_eventstore::{Clock, Ids, SystemClock, schema};
@@ -63,12 +63,11 @@ async fn open(
     serve(
         listener,
         server::router(simulator, options.key.clone()),
-        Timing::default().stalled,
+        Timing::default(),
         stop.clone(),
         TaskTracker::new(),
     )
-    .await
-    .context("the server failed")?;
+    .await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

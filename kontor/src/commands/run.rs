@@ -137,10 +137,8 @@ async fn open_shop(runtime: &Runtime, said: Said<'_>, post: Post, listener: TcpL
         },
     );
     announce(address, said, samples);
-    let stalled = options.edge.timing().stalled;
-    serve(listener, router, stalled, runtime.stop.clone(), sockets)
-        .await
-        .context("the server failed")?;
+    let timing = options.edge.timing();
+    serve(listener, router, timing, runtime.stop.clone(), sockets).await;
     say("stopped");
     Ok(())
 }

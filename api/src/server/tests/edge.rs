@@ -118,7 +118,7 @@ async fn a_group_of_resolvers_has_one_of_its_own() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let mut bench = Bench::new();
     bench.transport.timing.body = Duration::from_millis(20);
-    let never = Body::from_stream(stream::pending::<Result<String, io::Error>>());
+    let never = Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
     let request = Request::post("/graphql").header(header::CONTENT_TYPE, JSON);
     let answer = ask(bench, request.body(never).unwrap()).await;
     assert_eq!((answer.status, answer.code().as_str()), (408, "BAD_REQUEST"));

@@ -222,7 +222,7 @@ async fn a_body_has_a_limit_announced_or_not() {
         .header(header::CONTENT_LENGTH, large.len())
         .body(Body::from(large.clone()))
         .unwrap();
-    let chunks = stream::iter([Ok::<_, io::Error>(large)]);
+    let chunks = stream::iter([Ok::<_, std::io::Error>(large)]);
     let streamed = post().body(Body::from_stream(chunks)).unwrap();
     for request in [announced, streamed] {
         let answer = ask(Bench::new(), request).await;

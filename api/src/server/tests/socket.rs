@@ -10,9 +10,10 @@ use super::*;
 /// A server on a free port, and a client's socket to it.
 pub(super) struct Socket {
     pub(super) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(super) address: std::net::SocketAddr,
     stop: CancellationToken,
     sockets: TaskTracker,
-    served: tokio::task::JoinHandle<io::Result<()>>,
+    served: tokio::task::JoinHandle<()>,
 }
 
 impl Socket {
@@ -20,11 +21,11 @@ impl Socket {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, sockets) = (bench.transport.stop.clone(), bench.transport.sockets.clone());
-        let stalled = bench.transport.timing.stalled;
+        let timing = bench.transport.timing;
         let served = tokio::spawn(serve(
             listener,
             bench.router(),
-            stalled,
+            timing,
             stop.clone(),
             sockets.clone(),
         ));
@@ -35,6 +36,7 @@ impl Socket {
         let (stream, _) = connect_async(request).await?;
         Ok(Self {
             stream,
+            address,
             stop,
             sockets,
             served,
@@ -115,10 +117,44 @@ async fn a_subscription_runs_to_its_end() {
     assert_eq!(socket.hear().await["payload"]["data"]["hello"], "hello you");
     assert_eq!(socket.hear().await, json!({ "id": "one", "type": "complete" }));
     socket.subscribe("two", "mutation{change}").await;
-    assert_eq!(
-        socket.hear().await["payload"],
-        json!({ "data": { "change": true } })
+    let mut answer = socket.hear().await["payload"].take();
+    assert!(
+        answer["extensions"]
+            .as_object_mut()
+            .unwrap()
+            .remove("requestId")
+            .is_some()
     );
+    assert_eq!(answer, json!({ "data": { "change": true }, "extensions": {} }));
+}
+
+#[tokio::test]
+async fn a_single_answer_says_which_request_it_is_and_an_update_does_not() {
+    let mut socket = Socket::ready(Bench::new()).await;
+    socket.subscribe("one", "{request}").await;
+    let payload = socket.hear().await["payload"].take();
+    let request = payload["extensions"]["requestId"].as_str().unwrap().to_owned();
+    // The same that resolvers and the log know.
+    assert_eq!(payload["data"]["request"], format!("{request} -"));
+    assert_eq!(socket.hear().await["type"], "complete");
+    socket.subscribe("one", "{forbidden}").await;
+    let other = socket.hear().await["payload"]["extensions"]["requestId"].take();
+    assert!(other.is_string() && other != request);
+    assert_eq!(socket.hear().await["type"], "complete");
+    // Whether it was executed or not, and whoever refuses.
+    for query in ["{", "{nothing}", "subscription{nothing}", "{panics}"] {
+        socket.subscribe("one", query).await;
+        let message = socket.hear().await;
+        assert_eq!(message["type"], "error", "{message}");
+        let known = &message["payload"][0]["extensions"]["requestId"];
+        assert!(known.is_string(), "{message}");
+    }
+    socket.subscribe("one", "subscription{count(to:1)}").await;
+    assert_eq!(socket.hear().await["payload"], json!({ "data": { "count": 1 } }));
+    assert_eq!(socket.hear().await["type"], "complete");
+    socket.subscribe("one", "subscription{breaks}").await;
+    assert_eq!(socket.hear().await["payload"], json!({ "data": { "breaks": 1 } }));
+    assert!(socket.hear().await["payload"][0]["extensions"]["requestId"].is_string());
 }
 
 #[tokio::test]
@@ -349,7 +385,7 @@ async fn a_restart_is_1012_and_the_server_waits_for_it() {
         ..
     } = socket;
     drop(stream);
-    served.await.unwrap().unwrap();
+    served.await.unwrap();
     assert!(sockets.is_empty());
 }
 

@@ -41,11 +41,12 @@ async fn a_url_will_do_and_so_will_a_query() {
         .unwrap();
     let answer = ask(Bench::new(), request).await;
     is_stream(&answer);
-    assert!(
-        answer
-            .text
-            .starts_with("event: next\ndata: {\"data\":{\"hello\":\"hello \"}}\n\nevent: complete")
+    // It says which request it is, as the header does, which a browser's `EventSource` does not show.
+    let request = answer.header("x-request-id");
+    let told = format!(
+        "event: next\ndata: {{\"data\":{{\"hello\":\"hello \"}},\"extensions\":{{\"requestId\":\"{request}\"}}}}\n\nevent: complete"
     );
+    assert!(answer.text.starts_with(&told), "{}", answer.text);
 }
 
 #[tokio::test]
@@ -65,6 +66,14 @@ async fn a_panic_is_an_opaque_message() {
     let answer = ask(Bench::new(), subscribe("subscription{breaks}")).await;
     assert!(answer.text.contains("{\"data\":{\"breaks\":1}}"));
     assert!(answer.text.contains("INTERNAL"));
+    let request = answer.header("x-request-id");
+    assert_eq!(
+        answer
+            .text
+            .matches(&format!("\"requestId\":\"{request}\""))
+            .count(),
+        1
+    );
     assert!(!answer.text.contains("secret"));
 }
 
@@ -94,7 +103,10 @@ async fn a_restart_and_an_expired_token_end_the_stream_without_completing_it() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_is_cut_off() {
-    let stalled = Duration::from_millis(50);
+    let timing = Timing {
+        stalled: Duration::from_millis(50),
+        ..Timing::default()
+    };
     let given_up = CancellationToken::new();
     let tell = given_up.clone();
     let router = Bench::new()
@@ -111,7 +123,7 @@ async fn a_reader_that_does_not_read_is_cut_off() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, router, stalled, stop, TaskTracker::new()));
+    tokio::spawn(serve(listener, router, timing, stop, TaskTracker::new()));
     let request = "GET /graphql?query=subscription%7Bflood%7D HTTP/1.1\r\nhost: here\r\naccept: text/event-stream\r\n\r\n";
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = [0; 15];
