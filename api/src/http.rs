@@ -393,7 +393,7 @@ pub(crate) fn write(
         _ => StatusCode::OK,
     };
     let mut body = Vec::with_capacity(1_024);
-    reply::write(&mut body, response, outcome, cost);
+    reply::write(&mut body, response, outcome, cost, None);
     let mut written = respond(status, media, body);
     if !response.http_headers.is_empty() {
         written.headers_mut().extend(response.http_headers.clone());

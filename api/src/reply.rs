@@ -86,6 +86,16 @@ pub fn retryable(code: Code, message: impl Into<String>, retry_after: u32) -> Se
     error
 }
 
+/// The same error, with the name of the request that it answers.
+#[must_use]
+pub fn of_request(mut error: ServerError, request: &str) -> ServerError {
+    error
+        .extensions
+        .get_or_insert_with(ErrorExtensionValues::default)
+        .set("requestId", request);
+    error
+}
+
 /// The code of an error, if it has one.
 #[must_use]
 pub fn code(error: &ServerError) -> Option<&str> {
@@ -179,22 +189,32 @@ struct Beside<'a> {
     /// Every answer says it, so it is not made into a value first.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<Cost>,
+    /// The name of the request, where no header says it.
+    #[serde(rename = "requestId", skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
 }
 
 impl Beside<'_> {
     fn is_empty(&self) -> bool {
-        self.said.is_empty() && self.cost.is_none()
+        self.said.is_empty() && self.cost.is_none() && self.request.is_none()
     }
 }
 
-/// Appends a response as JSON, and what it cost if that is to be told.
-pub fn write(into: &mut Vec<u8>, response: &Response, outcome: Outcome, cost: Option<Cost>) {
+/// Appends a response as JSON, with what it cost and the name of the request if those are to be told.
+pub fn write(
+    into: &mut Vec<u8>,
+    response: &Response,
+    outcome: Outcome,
+    cost: Option<Cost>,
+    request: Option<&str>,
+) {
     let body = Body {
         data: (outcome != Outcome::Refused).then_some(&response.data),
         errors: &response.errors,
         extensions: Beside {
             said: &response.extensions,
             cost,
+            request,
         },
     };
     // Values of GraphQL are always JSON, and a vector takes everything.
@@ -210,6 +230,7 @@ pub fn errors(errors: &[ServerError]) -> Vec<u8> {
         extensions: Beside {
             said: &BTreeMap::new(),
             cost: None,
+            request: None,
         },
     };
     serde_json::to_vec(&body).unwrap_or_default()

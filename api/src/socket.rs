@@ -285,25 +285,27 @@ impl<E: Executor> Session<E> {
         }
         let params = Params::from_json(payload.get().as_bytes())
             .map_err(|error| End::Close(close::BAD_MESSAGE, error.message.into()))?;
+        let request = self.transport.ids.next().to_string();
         let limit = self.transport.engine.limits().operations;
         if self.operations.len() >= limit {
             let message = format!("too many operations on one socket: at most {limit} allowed");
-            return self.refuse(id, reply::error(Code::LimitExceeded, message)).await;
+            let error = reply::error(Code::LimitExceeded, message);
+            return self.refuse(id, error, &request).await;
         }
-        match self.begin(id, params).await {
+        match self.begin(id, &request, params).await {
             Ok(running) => {
                 self.operations.insert(running);
                 Ok(())
             }
             Err(error) => {
                 crate::transport::count(None, Outcome::Refused);
-                self.refuse(id, error).await
+                self.refuse(id, error, &request).await
             }
         }
     }
 
     /// As over HTTP: what may be executed, what it costs, and whether there is room for it.
-    async fn begin(&mut self, id: &str, params: Params<'_>) -> Result<Running, ServerError> {
+    async fn begin(&mut self, id: &str, request: &str, params: Params<'_>) -> Result<Running, ServerError> {
         let Params { query, operation } = params;
         let (engine, edge) = (&self.transport.engine, &self.transport.edge);
         let user = self.viewer.as_ref().map(|verified| verified.viewer.user_id);
@@ -318,11 +320,10 @@ impl<E: Executor> Session<E> {
         }
         let (_, prepared) = found?;
         let info = RequestInfo {
-            request_id: self.transport.ids.next().to_string(),
+            request_id: request.to_owned(),
             sets_cookies: false,
             ..self.info.clone()
         };
-        let trace = info.request_id.clone();
         let asking = Asking {
             prepared,
             operation,
@@ -332,7 +333,7 @@ impl<E: Executor> Session<E> {
         let kind = asking.kind();
         let streams = kind == Some(OperationType::Subscription);
         let responses = engine.stream(asking, self.transport.timing.request);
-        let mut running = Running::new(id, kind, &trace, responses);
+        let mut running = Running::new(id, kind, request, responses);
         if !streams {
             running.holds(edge.place()?, cost);
         }
@@ -347,17 +348,19 @@ impl<E: Executor> Session<E> {
             }
             Some(said) if said.outcome == Outcome::Refused => {
                 self.operations.remove(id);
-                errors(id, &said.response.errors)
+                errors(id, said.response.errors, said.request.as_deref())
             }
             Some(said) => protocol::with_payload(id, "next", |into| {
-                reply::write(into, &said.response, said.outcome, said.cost);
+                let request = said.request.as_deref();
+                reply::write(into, &said.response, said.outcome, said.cost, request);
             }),
         };
         self.send(Message::Text(message)).await
     }
 
-    async fn refuse(&mut self, id: &str, error: ServerError) -> Result<(), End> {
-        self.send(Message::Text(errors(id, &[error]))).await
+    async fn refuse(&mut self, id: &str, error: ServerError, request: &str) -> Result<(), End> {
+        self.send(Message::Text(errors(id, vec![error], Some(request))))
+            .await
     }
 
     /// Waits until the message is with the operating system, but not for ever: what a reader does not take waits here
@@ -378,9 +381,16 @@ fn bad(reason: &'static str) -> End {
     End::Close(close::BAD_MESSAGE, reason.into())
 }
 
-fn errors(id: &str, errors: &[ServerError]) -> Utf8Bytes {
+/// The protocol has no room beside errors, so each of them says the name of the request.
+fn errors(id: &str, mut errors: Vec<ServerError>, request: Option<&str>) -> Utf8Bytes {
+    if let Some(request) = request {
+        errors = errors
+            .into_iter()
+            .map(|error| reply::of_request(error, request))
+            .collect();
+    }
     protocol::with_payload(id, "error", |into| {
-        let _ = serde_json::to_writer(into, errors);
+        let _ = serde_json::to_writer(into, &errors);
     })
 }
 

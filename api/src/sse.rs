@@ -43,6 +43,8 @@ pub(crate) fn answer<E: Executor>(
         return crate::http::write(refused, outcome, None, media);
     }
     let subscriber = Subscriber::new();
+    // Also in the headers, which a browser's `EventSource` keeps to itself.
+    let request: Box<str> = operation.trace.as_str().into();
     let messages = stream::iter(first)
         .chain(guarded(responses, operation.trace))
         .map(move |mut response| {
@@ -52,7 +54,8 @@ pub(crate) fn answer<E: Executor>(
             let mut event = Vec::with_capacity(512);
             event.extend_from_slice(b"event: next\ndata: ");
             // JSON as serde_json writes it has no line breaks.
-            reply::write(&mut event, &response, outcome, None);
+            let request = transport::tells_request(kind, outcome).then_some(&*request);
+            reply::write(&mut event, &response, outcome, None, request);
             event.extend_from_slice(b"\n\n");
             Bytes::from(event)
         });

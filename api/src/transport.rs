@@ -22,6 +22,8 @@ use crate::reply::Outcome;
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// For the head of a request to come in, from its first byte on; for the first one, from when the connection is opened.
+    pub head: Duration,
     /// For a body to come in.
     pub body: Duration,
     /// For a query or a mutation to be answered.
@@ -45,6 +47,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            head: Duration::from_secs(15),
             body: Duration::from_secs(15),
             request: Duration::from_secs(30),
             init: Duration::from_secs(10),
@@ -138,6 +141,12 @@ pub(crate) fn settle(response: &mut Response) -> Outcome {
         crate::reply::name_the_refusal(response);
     }
     outcome
+}
+
+/// Whether an answer over a socket or a stream says the name of its request: a single one does, and one with errors. What a
+/// subscription tells is the same for many, and nobody asks why it happened.
+pub(crate) fn tells_request(kind: Option<OperationType>, outcome: Outcome) -> bool {
+    kind != Some(OperationType::Subscription) || outcome != Outcome::Answered
 }
 
 /// A name that can be logged and sent back as it is.

@@ -77,7 +77,7 @@ pub struct ApiShop {
     app: Arc<App>,
     http: reqwest::Client,
     stop: CancellationToken,
-    served: JoinHandle<std::io::Result<()>>,
+    served: JoinHandle<()>,
 }
 
 impl Deref for ApiShop {
@@ -120,7 +120,7 @@ impl ApiShop {
         let served = tokio::spawn(serve(
             listener,
             router(Arc::clone(&app), options),
-            Timing::default().stalled,
+            Timing::default(),
             stop.clone(),
             sockets,
         ));
@@ -215,7 +215,7 @@ impl ApiShop {
     /// The shop, its door closed.
     pub async fn shut(self) -> Shop {
         self.stop.cancel();
-        self.served.await.unwrap().unwrap();
+        self.served.await.unwrap();
         self.shop
     }
 

@@ -21,7 +21,7 @@ use crate::transport;
 pub(super) struct Running {
     pub(super) id: Box<str>,
     kind: Option<OperationType>,
-    trace: Box<str>,
+    request: Box<str>,
     responses: BoxStream<'static, Response>,
     outcome: Outcome,
     cost: Option<Cost>,
@@ -34,13 +34,13 @@ impl Running {
     pub(super) fn new(
         id: &str,
         kind: Option<OperationType>,
-        trace: &str,
+        request: &str,
         responses: BoxStream<'static, Response>,
     ) -> Self {
         Self {
             id: id.into(),
             kind,
-            trace: trace.into(),
+            request: request.into(),
             responses,
             outcome: Outcome::Answered,
             cost: None,
@@ -62,9 +62,9 @@ impl Running {
             Ok(Poll::Ready(Some(response))) => response,
             Err(panic) => {
                 let panic = panic_message(panic.as_ref());
-                error!(request.id = &*self.trace, panic, "a resolver panicked");
+                error!(request.id = &*self.request, panic, "a resolver panicked");
                 self.responses = futures::stream::empty().boxed();
-                Response::from_errors(vec![reply::internal(&self.trace)])
+                Response::from_errors(vec![reply::internal(&self.request)])
             }
         };
         let outcome = transport::settle(&mut response);
@@ -75,6 +75,7 @@ impl Running {
             response,
             outcome,
             cost: self.cost,
+            request: transport::tells_request(self.kind, outcome).then(|| self.request.clone()),
         }))
     }
 }
@@ -90,6 +91,8 @@ pub(super) struct Said {
     pub(super) response: Response,
     pub(super) outcome: Outcome,
     pub(super) cost: Option<Cost>,
+    /// The name of the request, if it is to be told.
+    pub(super) request: Option<Box<str>>,
 }
 
 /// All operations of a socket.
