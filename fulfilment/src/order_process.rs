@@ -10,8 +10,9 @@
 //! Where something is to be paid, [`crate::cashier`] sees to it: this process says in a table what each order waits for, in the
 //! transaction that moves its checkpoint. Each step is decided by the aggregates and recorded as an
 //! event, refusals too, so the process has no state of its own beyond its checkpoint: whatever it repeats, the keys of its
-//! commands to products make the log answer as before, and an order is decided once. An order cancelled while it is being reserved refuses its confirmation; what
-//! was reserved is then released by the answer to the cancellation, which comes later in the order's own stream.
+//! commands to products make the log answer as before, and an order is decided once. An order cancelled while it is being
+//! reserved refuses its confirmation; what was reserved is then released by the answer to the cancellation, which comes later
+//! in the order's own stream.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
