@@ -387,11 +387,11 @@ impl Shop {
     }
 }
 
-/// What Kontor logs is shown when a test fails; `RUST_LOG` says how much.
+/// What Kontor logs is shown when a test fails, and looked through behind the run; `RUST_LOG` says how much, by default what
+/// `kontor run` does.
 fn log_to_the_test() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .from_env_lossy();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
     // Another shop of this test may have done so.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -38,10 +38,7 @@ fn main() -> Result<ExitCode> {
 
 #[tokio::main]
 async fn play() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    kontor::terminal::log_to_stderr("info,sqlx=warn");
     let variable = |name: &'static str| std::env::var(name).context(name);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = open(&variable).await?;
