@@ -39,7 +39,7 @@ test: ## every check there is; needs nothing running
 	scripts/setup --test --browser
 	$(MAKE) fmt sqlx-check clippy schema-check compose-check playground-test
 	scripts/with-servers cargo nextest run --workspace
-	@scripts/nothing-personal "$${CARGO_TARGET_DIR:-target}/nextest/default/junit.xml"
+	@scripts/nothing-personal "$${CARGO_TARGET_DIR:-target}/nextest/default/junit.xml" >/dev/null
 
 sqlx-check: # the committed .sqlx/ fits the queries and the migrations
 	scripts/sqlx-metadata --check
