@@ -35,7 +35,7 @@ use crate::report::Measure;
 
 /// As the server it is compared with.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PARTS: [&str; 10] = [
     "append",
