@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_graphql::parser::parse_query;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use crate::RequestInfo;
 use crate::auth::Viewer;
 use crate::guard::cost::{self, Costs};
+use crate::guard::inputs::Inputs;
 use crate::guard::{self, Limits, Refusal};
 use crate::multiplex::{Asked, Execution, Multiplexer, Place};
 use crate::persisted::Documents;
@@ -48,6 +50,8 @@ pub struct Prepared {
     document: ExecutableDocument,
     /// What it costs, if it has one operation and that costs the same each time.
     cost: Option<u64>,
+    /// Whether it was found valid with variables that were right.
+    valid: AtomicBool,
 }
 
 /// What an operation costs, and what it may.
@@ -91,6 +95,11 @@ impl Prepared {
     #[must_use]
     pub fn kind(&self, name: Option<&str>) -> Option<OperationType> {
         self.operation(name).map(|operation| operation.ty)
+    }
+
+    /// Whether it has one operation: of others the values would not be looked at.
+    fn is_single(&self) -> bool {
+        self.document.operations.iter().count() == 1
     }
 }
 
@@ -187,6 +196,16 @@ pub struct Engine<E> {
     source: Documents,
     introspection: bool,
     subscriptions: Multiplexer,
+    known: Option<Known<E>>,
+}
+
+/// For documents that were found valid before.
+#[derive(Clone)]
+struct Known<E> {
+    /// The same schema, which does not look again.
+    schema: E,
+    /// What it must be given then.
+    inputs: Arc<Inputs>,
 }
 
 impl<E> std::fmt::Debug for Engine<E> {
@@ -209,7 +228,17 @@ impl<E: Executor> Engine<E> {
             source: Documents::default(),
             introspection: true,
             subscriptions: Multiplexer::default(),
+            known: None,
         }
+    }
+
+    /// Validates a document once, and from then on only its variables: a quarter of what a small answer costs is validation.
+    /// `schema` is the same again in [`async_graphql::ValidationMode::Fast`], and `inputs` are its own.
+    #[must_use]
+    pub fn validating_once(mut self, schema: E, inputs: Inputs) -> Self {
+        let inputs = Arc::new(inputs);
+        self.known = Some(Known { schema, inputs });
+        self
     }
 
     /// Bounds what an operation may cost by this schema.
@@ -271,7 +300,12 @@ impl<E: Executor> Engine<E> {
             return Err(reply::error(Code::ValidationFailed, message));
         }
         let cost = self.fixed_cost(&document);
-        let prepared = Arc::new(Prepared { document, cost });
+        let valid = AtomicBool::new(false);
+        let prepared = Arc::new(Prepared {
+            document,
+            cost,
+            valid,
+        });
         self.documents.insert(text.into(), Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -320,11 +354,23 @@ impl<E: Executor> Engine<E> {
 
     /// Executes a query or a mutation, for so long and no longer.
     pub async fn execute(&self, asking: Asking, limit: Duration) -> Response {
+        let known = self.known.as_ref().filter(|known| known.takes(&asking));
+        let prepared = known.map(|known| (known, Arc::clone(&asking.prepared)));
+        let (schema, in_question) = match &prepared {
+            Some((known, prepared)) if prepared.valid.load(Ordering::Relaxed) => (&known.schema, None),
+            Some((_, prepared)) => (&self.schema, Some(prepared)),
+            None => (&self.schema, None),
+        };
         // On the heap: the futures of resolvers are large, and this one is held by many.
-        let answer = Box::pin(self.schema.execute(asking.request()));
+        let answer = Box::pin(schema.execute(asking.request()));
         let mut response = tokio::time::timeout(limit, answer)
             .await
             .unwrap_or_else(|_| Response::from_errors(vec![timed::too_late(limit)]));
+        if let Some(prepared) = in_question
+            && response.errors.is_empty()
+        {
+            prepared.valid.store(true, Ordering::Relaxed);
+        }
         self.hush(&mut response);
         response
     }
@@ -377,6 +423,19 @@ impl<E: Executor> Engine<E> {
     }
 }
 
+impl<E> Known<E> {
+    /// Whether what is said of the document with these variables would be said with any that are right.
+    fn takes(&self, asking: &Asking) -> bool {
+        let Asking {
+            prepared, operation, ..
+        } = asking;
+        prepared.is_single()
+            && prepared
+                .operation(operation.name.as_deref())
+                .is_some_and(|definition| self.inputs.are_right(definition, &operation.variables))
+    }
+}
+
 fn refused(refusal: &Refusal) -> ServerError {
     let code = match refusal {
         Refusal::Limit { .. } => Code::LimitExceeded,
@@ -385,3 +444,6 @@ fn refused(refusal: &Refusal) -> ServerError {
     };
     reply::error(code, refusal.to_string())
 }
+
+#[cfg(test)]
+mod tests;

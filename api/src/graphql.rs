@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{ID, MergedObject, MergedSubscription, Schema, SchemaBuilder};
+use async_graphql::{ID, MergedObject, MergedSubscription, Schema, SchemaBuilder, ValidationMode};
 
 use crate::app::App;
 use crate::timed::Timed;
@@ -96,10 +96,17 @@ fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
         )
 }
 
-/// The schema over a running process.
+/// The schema over a running process, and the same again for documents that are known to be valid.
 #[must_use]
-pub fn schema(app: Arc<App>) -> KontorSchema {
-    builder().data(reads::Loaders::new(&app)).data(app).finish()
+pub fn schemas(app: &Arc<App>) -> [KontorSchema; 2] {
+    let loaders = Arc::new(reads::Loaders::new(app));
+    [ValidationMode::Strict, ValidationMode::Fast].map(|validation| {
+        builder()
+            .validation_mode(validation)
+            .data(Arc::clone(&loaders))
+            .data(Arc::clone(app))
+            .finish()
+    })
 }
 
 /// The schema in the schema definition language, for `schema.graphql`.

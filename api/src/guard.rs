@@ -6,6 +6,7 @@
 //! the measured size, in front of validation.
 
 pub mod cost;
+pub mod inputs;
 mod measure;
 mod tokens;
 

@@ -26,6 +26,7 @@ use crate::edge::{Edge, Protection, compressed, hardened};
 use crate::gate::{ACCESS_TOKEN, Gate, Renewal};
 use crate::guard::Limits;
 use crate::guard::cost::Costs;
+use crate::guard::inputs::Inputs;
 use crate::health::{self, Health};
 use crate::metrics::{self, Metrics};
 use crate::persisted::Documents;
@@ -100,8 +101,10 @@ pub fn router(app: Arc<App>, options: RouterOptions) -> Router {
         .route("/healthz", get(health::alive));
     let protection = options.protection;
     if options.endpoint {
-        let costs = (options.limits.complexity < u64::MAX).then(|| Costs::of(&graphql::sdl()));
-        let mut engine = Engine::new(graphql::schema(Arc::clone(&app)), options.limits);
+        let sdl = graphql::sdl();
+        let costs = (options.limits.complexity < u64::MAX).then(|| Costs::of(&sdl));
+        let [schema, of_known] = graphql::schemas(&app);
+        let mut engine = Engine::new(schema, options.limits).validating_once(of_known, Inputs::of(&sdl));
         if let Some(costs) = costs {
             engine = engine.costing(costs);
         }

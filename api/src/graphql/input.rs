@@ -270,6 +270,12 @@ fn write_canonical(text: &mut String, value: &Value) {
             }
             text.push(']');
         }
+        // As below, and quicker: most texts have nothing to escape.
+        Value::String(plain) if !plain.chars().any(|c| c == '"' || c == '\\' || c.is_control()) => {
+            text.push('"');
+            text.push_str(plain);
+            text.push('"');
+        }
         // Scalars: `Display` writes them as GraphQL and JSON both do.
         scalar => {
             let _ = write!(text, "{scalar}");

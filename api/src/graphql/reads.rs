@@ -150,7 +150,7 @@ pub(crate) async fn product(ctx: &Context<'_>, id: ProductId) -> Result<Option<A
     if let Some(card) = app(ctx).shelf.look(id) {
         return Ok(Some(card));
     }
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .products
         .load_one(id)
@@ -172,7 +172,7 @@ pub(crate) async fn products(
         }
     }
     if !missing.is_empty() {
-        let loaders = ctx.data_unchecked::<Loaders>();
+        let loaders = ctx.data_unchecked::<Arc<Loaders>>();
         let read = loaders.products.load_many(missing).await;
         cards.extend(read.map_err(|error| internal(ctx, error))?);
     }
@@ -181,7 +181,7 @@ pub(crate) async fn products(
 
 /// An order, whoever's it is. Resolvers want [`visible_order`].
 pub(crate) async fn order(ctx: &Context<'_>, id: OrderId) -> Result<Option<Arc<OrderRow>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .orders
         .load_one(id)
@@ -194,7 +194,7 @@ pub(crate) async fn orders(
     ctx: &Context<'_>,
     ids: impl IntoIterator<Item = OrderId>,
 ) -> Result<HashMap<OrderId, Arc<OrderRow>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .orders
         .load_many(ids)
@@ -204,7 +204,7 @@ pub(crate) async fn orders(
 
 /// What an order waits for that somebody has to be asked for.
 pub(crate) async fn waiting(ctx: &Context<'_>, id: OrderId) -> Result<Option<Arc<Waiting>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .waits
         .load_one(id)
@@ -218,7 +218,7 @@ pub(crate) async fn next_action(
     id: OrderId,
     version: u64,
 ) -> Result<Option<Arc<NextAction>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .next_actions
         .load_one((id, version))
@@ -228,7 +228,7 @@ pub(crate) async fn next_action(
 
 /// A user, whoever it is. Resolvers want [`visible_user`], unless the user belongs to an order the viewer may see.
 pub(crate) async fn user(ctx: &Context<'_>, id: UserId) -> Result<Option<Arc<UserRow>>> {
-    let loaders = ctx.data_unchecked::<Loaders>();
+    let loaders = ctx.data_unchecked::<Arc<Loaders>>();
     loaders
         .users
         .load_one(id)
