@@ -23,7 +23,7 @@ use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
 
 /// Events in one transaction at most.
-const BATCH: usize = 4_000;
+const BATCH: usize = 10_000;
 /// A view lets events gather for at most this, however busy the house.
 const LONGEST_GATHER: Duration = Duration::from_millis(250);
 /// Whoever found nothing looks at its checkpoint again after this, though nobody called: a crash of Postgres may have taken
