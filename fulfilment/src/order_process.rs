@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, try_join_all};
@@ -28,8 +28,8 @@ use kontor_domain::{
 };
 use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{
-    Actor, Body, Clock, CommandContext, Consumer, ExecuteError, IdempotencyKey, Outcome, Parked, Recorded,
-    Store, crash,
+    Actor, Body, Clock, CommandContext, Consumer, ExecuteError, IdempotencyKey, Metadata, Outcome, Parked,
+    Recorded, Store, crash,
 };
 use sqlx::PgConnection;
 
@@ -175,6 +175,7 @@ impl OrderProcess {
                 order_id: *id,
                 event,
                 it,
+                origin: OnceLock::new(),
             },
             Body::Unreadable(it) => return Err(StepError::Never(it.error.clone())),
             _ => return Ok(()),
@@ -189,6 +190,8 @@ struct Step<'a> {
     order_id: OrderId,
     event: &'a Recorded,
     it: &'a OrderEvent,
+    /// Who asked for what it answers; decoded for the first command.
+    origin: OnceLock<Option<Metadata>>,
 }
 
 impl Step<'_> {
@@ -250,10 +253,7 @@ impl Step<'_> {
             ("reject", OrderCommand::Reject { refused })
         };
         // Without a key to remember it by: an order is decided once, and refuses whatever comes behind that.
-        let context = CommandContext {
-            key: None,
-            ..self.context(name, "order")
-        };
+        let context = self.context(format!("{NAME}/{}/{name}/order", self.cause()));
         let outcome = self
             .process
             .store
@@ -281,7 +281,7 @@ impl Step<'_> {
         let outcome = self
             .process
             .store
-            .execute::<Product>(product_id, command, self.context("reserve", product_id))
+            .execute::<Product>(product_id, command, self.once("reserve", product_id))
             .await;
         crash::point("process.reserve_one");
         let refusal = |available, reason| {
@@ -333,7 +333,7 @@ impl Step<'_> {
                 match self
                     .process
                     .store
-                    .execute::<Product>(*product_id, command, self.context(name, product_id))
+                    .execute::<Product>(*product_id, command, self.once(name, product_id))
                     .await
                 {
                     Ok(_) | Err(ExecuteError::Refused(ProductError::NotFound)) => Ok(()),
@@ -346,23 +346,31 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The context of the command `name` to `target`: everything about it follows from the event.
-    fn context(&self, name: &str, target: impl Display) -> CommandContext {
-        let cause = format!("{}/{}", self.order_id, self.event.sequence);
-        let key = IdempotencyKey::derived(NAME, &cause, format!("{name}/{target}"));
-        let metadata = self.event.metadata().ok();
-        let backdated = metadata.as_ref().is_some_and(|it| it.backdated.is_some());
+    fn cause(&self) -> String {
+        format!("{}/{}", self.order_id, self.event.sequence)
+    }
+
+    /// The context of the command `name` to `target`, carried out once however often it is sent.
+    fn once(&self, name: &str, target: impl Display) -> CommandContext {
+        let key = IdempotencyKey::derived(NAME, &self.cause(), format_args!("{name}/{target}"));
+        self.context(key.key.clone()).once(key)
+    }
+
+    /// The context of a command: everything about it follows from the event.
+    fn context(&self, command_id: String) -> CommandContext {
+        let origin = self.origin.get_or_init(|| self.event.metadata().ok()).as_ref();
+        let backdated = origin.is_some_and(|it| it.backdated.is_some());
         let time = if backdated {
             self.event.time
         } else {
             self.process.clock.now()
         };
-        let mut context = CommandContext::new(key.key.clone(), Actor::System(NAME), time).once(key);
+        let mut context = CommandContext::new(command_id, Actor::System(NAME), time);
         context.backdated = backdated;
-        context.causation_id = Some(format!("order/{cause}"));
-        if let Some(metadata) = metadata {
-            context.correlation_id = metadata.correlation_id;
-            context.traceparent = metadata.traceparent;
+        context.causation_id = Some(format!("order/{}", self.cause()));
+        if let Some(origin) = origin {
+            context.correlation_id.clone_from(&origin.correlation_id);
+            context.traceparent.clone_from(&origin.traceparent);
         }
         context
     }
