@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use sqlx::{Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::process::Command;
 
+use crate::report::median;
+
 /// pgbench's own default: each statement is sent as text.
 pub(crate) const SIMPLE: &str = "simple";
 /// Each statement is parsed and planned once.
@@ -102,6 +104,36 @@ pub(crate) async fn pgbench(url: &str, duration: Duration, mode: &str) -> Result
         );
     };
     Ok(rate)
+}
+
+/// pgbench before and behind each round of something else: the machine's speed changes by more than what is looked for, and
+/// within the minute, so a round is compared with its neighbours.
+pub(crate) struct Yardstick {
+    url: String,
+    duration: Duration,
+    rates: Vec<f64>,
+}
+
+impl Yardstick {
+    /// Measures for the first time.
+    pub(crate) async fn new(admin: &str, duration: Duration) -> Result<Self> {
+        let url = database(admin, "bench_yardstick").await?;
+        let rates = vec![pgbench(&url, duration, SIMPLE).await?];
+        Ok(Self { url, duration, rates })
+    }
+
+    /// Measures again behind a round; what is to be compared with it.
+    pub(crate) async fn round(&mut self) -> Result<f64> {
+        let before = self.rates.last().copied().unwrap_or(f64::NAN);
+        let behind = pgbench(&self.url, self.duration, SIMPLE).await?;
+        self.rates.push(behind);
+        Ok(f64::midpoint(before, behind))
+    }
+
+    /// Of all it measured.
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.rates)
+    }
 }
 
 /// How long psql takes to COPY the events to /dev/null.
