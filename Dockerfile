@@ -10,6 +10,8 @@ RUN node build.mjs
 
 # The binary, with everything the linker can still do for it.
 FROM rust:1-slim-bookworm AS build
+# jemalloc is built with it.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /kontor
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
