@@ -204,7 +204,7 @@ pub struct Engine<E> {
 struct Known<E> {
     /// The same schema, which does not look again.
     schema: E,
-    /// What it must be given then.
+    /// What variables are right.
     inputs: Arc<Inputs>,
 }
 
@@ -355,20 +355,17 @@ impl<E: Executor> Engine<E> {
     /// Executes a query or a mutation, for so long and no longer.
     pub async fn execute(&self, asking: Asking, limit: Duration) -> Response {
         let known = self.known.as_ref().filter(|known| known.takes(&asking));
-        let prepared = known.map(|known| (known, Arc::clone(&asking.prepared)));
-        let (schema, in_question) = match &prepared {
-            Some((known, prepared)) if prepared.valid.load(Ordering::Relaxed) => (&known.schema, None),
-            Some((_, prepared)) => (&self.schema, Some(prepared)),
-            None => (&self.schema, None),
-        };
+        let prepared = Arc::clone(&asking.prepared);
+        let valid = prepared.valid.load(Ordering::Relaxed);
+        let schema = known
+            .filter(|_| valid)
+            .map_or(&self.schema, |known| &known.schema);
         // On the heap: the futures of resolvers are large, and this one is held by many.
         let answer = Box::pin(schema.execute(asking.request()));
         let mut response = tokio::time::timeout(limit, answer)
             .await
             .unwrap_or_else(|_| Response::from_errors(vec![timed::too_late(limit)]));
-        if let Some(prepared) = in_question
-            && response.errors.is_empty()
-        {
+        if known.is_some() && !valid && response.errors.is_empty() {
             prepared.valid.store(true, Ordering::Relaxed);
         }
         self.hush(&mut response);
