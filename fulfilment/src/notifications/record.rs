@@ -9,7 +9,7 @@ use kontor_domain::{Channels, UserId};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::transaction::planned_anew;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Executor, PgConnection, PgPool};
 
 use super::occasion::Channel;
 
@@ -114,6 +114,10 @@ pub(super) struct Due {
 
 /// What is due on a channel by the database's clock, longest due first.
 pub(super) async fn due(pool: &PgPool, channel: Channel, limit: i64) -> Result<Vec<Due>, sqlx::Error> {
+    let mut tx = planned_anew(pool).await?;
+    // The index has them in this order. Postgres, which takes it for nearly empty (see `settle`), would rather read all that
+    // waits and sort it, for every quarter of a second's worth.
+    tx.execute("SET LOCAL enable_sort = off").await?;
     sqlx::query_as!(
         Due,
         "SELECT position, occasion, user_id, message_id, attempts FROM notifications
@@ -122,7 +126,7 @@ pub(super) async fn due(pool: &PgPool, channel: Channel, limit: i64) -> Result<V
         channel.as_str(),
         limit
     )
-    .fetch_all(&mut *planned_anew(pool).await?)
+    .fetch_all(&mut *tx)
     .await
 }
 
