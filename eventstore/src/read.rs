@@ -122,6 +122,56 @@ pub async fn read(pool: &PgPool, after: u64, limit: u64) -> Result<Vec<Recorded>
         .await
 }
 
+/// A row of `events` as text.
+struct Row {
+    position: i64,
+    sequence: i64,
+    timestamp: DateTime<Utc>,
+    aggregate_type: String,
+    aggregate_id: String,
+    event_type: String,
+    event_version: String,
+    payload: String,
+    metadata: String,
+}
+
+impl From<Row> for Recorded {
+    fn from(row: Row) -> Self {
+        let body = decode(
+            &row.aggregate_type,
+            &row.aggregate_id,
+            &row.event_type,
+            &row.event_version,
+            row.payload.as_bytes(),
+        );
+        Self::new(
+            row.position.unsigned_abs(),
+            row.sequence.unsigned_abs(),
+            row.timestamp,
+            body,
+            Bytes::from(row.metadata),
+        )
+    }
+}
+
+/// The events at these positions, in order. Where the log has nothing, nothing is answered.
+///
+/// # Errors
+/// See [`ReadError`].
+pub(crate) async fn read_at(pool: &PgPool, positions: &[u64]) -> Result<Vec<Recorded>, ReadError> {
+    let positions: Vec<i64> = positions.iter().map(|position| position.cast_signed()).collect();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT position, sequence, timestamp, aggregate_type, aggregate_id, event_type, event_version,
+                  payload::text AS "payload!", metadata::text AS "metadata!"
+           FROM events WHERE position = ANY ($1) ORDER BY position"#,
+        &positions
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Recorded::from).collect())
+}
+
 /// All events of one aggregate, in order.
 ///
 /// # Errors
@@ -131,8 +181,9 @@ pub async fn read_stream(
     aggregate_type: &str,
     aggregate_id: &str,
 ) -> Result<Vec<Recorded>, ReadError> {
-    let rows = sqlx::query!(
-        r#"SELECT position, sequence, timestamp, event_type, event_version,
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT position, sequence, timestamp, aggregate_type, aggregate_id, event_type, event_version,
                   payload::text AS "payload!", metadata::text AS "metadata!"
            FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 ORDER BY sequence"#,
         aggregate_type,
@@ -140,25 +191,7 @@ pub async fn read_stream(
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let body = decode(
-                aggregate_type,
-                aggregate_id,
-                &row.event_type,
-                &row.event_version,
-                row.payload.as_bytes(),
-            );
-            Recorded::new(
-                row.position.unsigned_abs(),
-                row.sequence.unsigned_abs(),
-                row.timestamp,
-                body,
-                Bytes::from(row.metadata),
-            )
-        })
-        .collect())
+    Ok(rows.into_iter().map(Recorded::from).collect())
 }
 
 /// The last position of the log; 0 when it is empty.

@@ -1,17 +1,16 @@
 //! Commands in, events out: the typed front of the log.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use kontor_domain::{ClaimKind, Entity, Order, Product, User, UserId};
-use lru::LruCache;
 use sqlx::PgPool;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Ids;
 use crate::context::CommandContext;
-use crate::group::{Answer, Chain, Proposal};
+use crate::group::{Answer, Proposal};
 use crate::keyring::Keyring;
 use crate::read::ReadError;
 use crate::recorded::{Body, Recorded};
@@ -19,14 +18,13 @@ use crate::snapshots::Snapshots;
 use crate::tail::Tail;
 use crate::{schema, statements, writer};
 
+mod cache;
 mod execution;
 mod framework;
 
+use cache::Newest;
+pub use cache::{Cache, Slot};
 pub(crate) use execution::load;
-
-/// Aggregates of one type kept in memory (L6). The one unused for longest goes first: an order is most in demand in the
-/// moments after it is placed, and cleverer policies would rather keep what they know than what is new.
-const CACHED: usize = 20_000;
 
 /// An aggregate this store keeps. Implemented for the domain's three.
 pub trait Stored: Entity {
@@ -72,85 +70,6 @@ macro_rules! stored {
 }
 
 stored!(User in users, Product in products, Order in orders);
-
-/// Places by id. Held for a look only, never while anything is decided.
-#[derive(Debug)]
-pub struct Cache<A: Entity>(std::sync::Mutex<LruCache<A::Id, Arc<Slot<A>>>>);
-
-impl<A: Entity> Default for Cache<A> {
-    fn default() -> Self {
-        // Unbounded as the crate sees it, for otherwise it makes all of its room at once.
-        Self(std::sync::Mutex::new(LruCache::unbounded()))
-    }
-}
-
-impl<A: Entity> Cache<A> {
-    fn slots(&self) -> std::sync::MutexGuard<'_, LruCache<A::Id, Arc<Slot<A>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn known(&self, id: &A::Id) -> Option<Arc<Slot<A>>> {
-        self.slots().get(id).cloned()
-    }
-
-    fn forget(&self, id: &A::Id) {
-        self.slots().pop(id);
-    }
-
-    /// Drops whatever `these` is said to be true of.
-    async fn forget_all(&self, these: impl Fn(&A) -> bool) {
-        let slots = self
-            .slots()
-            .iter()
-            .map(|(id, slot)| (*id, Arc::clone(slot)))
-            .collect::<Vec<_>>();
-        for (id, slot) in slots {
-            // Waits for a load that is under way, which may have been given what is to be dropped.
-            if slot
-                .0
-                .lock()
-                .await
-                .as_ref()
-                .is_some_and(|newest| these(&newest.aggregate))
-            {
-                self.forget(&id);
-            }
-        }
-    }
-
-    fn slot(&self, id: A::Id) -> Arc<Slot<A>> {
-        let mut slots = self.slots();
-        let slot = Arc::clone(slots.get_or_insert(id, || Arc::new(Slot(Mutex::new(None)))));
-        if slots.len() > CACHED {
-            slots.pop_lru();
-        }
-        slot
-    }
-}
-
-/// One aggregate's place in memory. Commands on it are decided one after another under this lock, each on the
-/// state the one before it left, whether or not that is written yet.
-#[derive(Debug)]
-pub struct Slot<A>(Mutex<Option<Newest<A>>>);
-
-#[derive(Debug)]
-struct Newest<A> {
-    aggregate: A,
-    version: u64,
-    chain: Arc<Chain>,
-}
-
-impl<A> Newest<A> {
-    fn new(aggregate: A, version: u64) -> Self {
-        let chain = Arc::<Chain>::default();
-        chain.written(version);
-        Self {
-            aggregate,
-            version,
-            chain,
-        }
-    }
-}
 
 /// The event store. Cheap to clone; all clones share one writer.
 #[derive(Debug, Clone)]
@@ -382,6 +301,14 @@ impl Store {
     /// See [`ReadError`].
     pub async fn after(&self, position: u64, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.inner.tail.after(position, limit).await
+    }
+
+    /// The events at these positions, in any order. Where the log has nothing, nothing is answered.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn at(&self, positions: &[u64]) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.inner.tail.at(positions).await
     }
 
     /// The pool the store reads with.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kontor_domain::{Entity, Money, Order, OrderId, OrderItem};
-use kontor_eventstore::read::{ReadError, read};
+use kontor_eventstore::read::ReadError;
 use kontor_eventstore::{Body, Clock, Recorded, Store};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
@@ -33,8 +33,6 @@ pub(super) enum Composed {
     Sms(Sms),
     /// Nothing is sent.
     Settled(Verdict),
-    /// This process has not heard of the event yet.
-    NotYet,
 }
 
 /// Why a message cannot be put together, now or ever. Names nobody.
@@ -53,7 +51,12 @@ impl Composer {
     ///
     /// # Errors
     /// When Postgres is not there; nothing is to be written down then.
-    pub(super) async fn compose(&self, due: &Due, to: Option<&Addressee>) -> Result<Composed, ReadError> {
+    pub(super) async fn compose(
+        &self,
+        due: &Due,
+        event: &Recorded,
+        to: Option<&Addressee>,
+    ) -> Result<Composed, ReadError> {
         let dead = |why: &str| Ok(Composed::Settled(Verdict::Dead(why.to_owned())));
         let skipped = |why| Ok(Composed::Settled(Verdict::Skipped(why)));
         let person = match to {
@@ -67,10 +70,6 @@ impl Composer {
         if self.channel == Channel::Sms && person.phone.is_none() {
             return skipped(NO_PHONE);
         }
-        let position = due.position.unsigned_abs();
-        let Some(event) = self.event(position).await? else {
-            return Ok(Composed::NotYet);
-        };
         let body = match self.readable(&event.body).await {
             Ok(body) => body,
             Err(ReadError::Undecodable(_)) => return dead("what is written in the event cannot be read"),
@@ -109,21 +108,6 @@ impl Composer {
             self.store.keyring().unseal(Order::personal_in(event)).await?;
         }
         Ok(body)
-    }
-
-    /// The event at a position; `None` if this process has not heard of it yet.
-    async fn event(&self, position: u64) -> Result<Option<Arc<Recorded>>, ReadError> {
-        let before = position.saturating_sub(1);
-        let is_it = |event: &Arc<Recorded>| event.position == position;
-        let event = self.store.after(before, 1).await?.into_iter().find(is_it);
-        match event {
-            // Remembered as it was before it was mended, perhaps.
-            Some(event) if matches!(event.body, Body::Unreadable(_)) => {
-                let again = read(self.store.pool(), before, 1).await?;
-                Ok(again.into_iter().map(Arc::new).find(is_it))
-            }
-            event => Ok(event),
-        }
     }
 
     /// Items and total of the order, neither of which ever changes.

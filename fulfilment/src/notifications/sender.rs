@@ -9,7 +9,7 @@ use futures::StreamExt;
 use kontor_domain::UserId;
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::read::ReadError;
-use kontor_eventstore::{Clock, Worker, crash};
+use kontor_eventstore::{Clock, Recorded, Worker, crash};
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -130,9 +130,12 @@ impl Sender<'_> {
         crash::point("notifications.taken");
         let ids: HashSet<UserId> = due.iter().filter_map(|it| it.user_id.parse().ok()).collect();
         let people = people::look_up(self.worker.store(), ids).await?;
+        let positions: Vec<u64> = due.iter().map(|it| it.position.unsigned_abs()).collect();
+        let events = self.worker.store().at(&positions).await?;
+        let events = events.into_iter().map(|event| (event.position, event)).collect();
         let verdicts = futures::stream::iter(due)
             .take_until(stop.cancelled())
-            .map(|it| self.attend(it, &people))
+            .map(|it| self.attend(it, &events, &people))
             .buffer_unordered(self.post.concurrency)
             .ready_chunks(TOGETHER);
         let mut verdicts = pin!(verdicts);
@@ -163,15 +166,18 @@ impl Sender<'_> {
         })
     }
 
-    /// One notification: put together and handed over. `None` if it is too early for that, or nobody would answer.
+    /// One notification: put together and handed over. `None` if its event is not there, or nobody would answer.
     async fn attend(
         &self,
         due: Due,
+        events: &HashMap<u64, Arc<Recorded>>,
         people: &HashMap<UserId, Addressee>,
     ) -> Result<Option<(Due, Verdict)>, ReadError> {
+        let Some(event) = events.get(&due.position.unsigned_abs()) else {
+            return Ok(None);
+        };
         let person = due.user_id.parse().ok().and_then(|id: UserId| people.get(&id));
-        let handed_over = match self.composer.compose(&due, person).await? {
-            Composed::NotYet => return Ok(None),
+        let handed_over = match self.composer.compose(&due, event, person).await? {
             Composed::Settled(verdict) => return Ok(Some((due, verdict))),
             Composed::Mail(mail) => self.post.mail.call(*mail).await,
             Composed::Sms(sms) => self.post.sms.call(sms).await,

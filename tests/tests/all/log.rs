@@ -355,3 +355,47 @@ async fn a_reader_hears_of_events_at_once_and_without_notifications_soon() {
     elsewhere.close().await;
     shop.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_found_by_position_remembered_or_not_and_once_mended_as_they_are_now() {
+    let shop = Shop::quiet().await;
+    shop.product("BEFORE").stock(5).await;
+    // Remembers what happens from now on.
+    let elsewhere = shop.branch(Opening::default().quiet()).await;
+    let mut head = elsewhere.store.head();
+    let after = shop.product("AFTER").await.id;
+    head.wait_for(|head| *head == 3).await.unwrap();
+    for store in [&shop.store, &elsewhere.store] {
+        let mut found = store.at(&[3, 99, 1]).await.unwrap();
+        found.sort_by_key(|event| event.position);
+        let found: Vec<_> = found
+            .iter()
+            .map(|event| (event.position, event.sequence, event.event_type()))
+            .collect();
+        assert_eq!(
+            found,
+            [(1, 1, "Created".to_owned()), (3, 1, "Created".to_owned())]
+        );
+        assert!(store.at(&[]).await.unwrap().is_empty());
+    }
+
+    // Heard of before anybody could read it.
+    let readable = async || {
+        let found = elsewhere.store.at(&[4]).await.unwrap();
+        !matches!(found[0].body, Body::Unreadable(_))
+    };
+    let copied = "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, position)
+                  SELECT 'product', $1, 2, event_type, event_version, '{}', metadata, 4 FROM events WHERE position = 2";
+    let mended = "UPDATE events SET payload = (SELECT payload FROM events WHERE position = 2) WHERE position = 4 AND aggregate_id = $1";
+    for (statement, then) in [(copied, false), (mended, true)] {
+        sqlx::query(statement)
+            .bind(after.to_string())
+            .execute(&shop.pool)
+            .await
+            .unwrap();
+        head.wait_for(|head| *head == 4).await.unwrap();
+        assert_eq!(readable().await, then);
+    }
+    elsewhere.close().await;
+    shop.finish().await;
+}
