@@ -16,16 +16,14 @@ use tracing::{debug, error, warn};
 use crate::checkpoint::{self, register};
 use crate::crash;
 use crate::dead_letters::{self, Parked};
-use crate::gathering::Gathering;
+use crate::gathering::{BATCH, Gathering};
 use crate::lease::{self, Lease};
 use crate::progress::Progress;
 use crate::recorded::{Recorded, StreamKey};
 use crate::store::Store;
 
-/// Events in one transaction at most.
-const BATCH: usize = 10_000;
 /// A view lets events gather for at most this, however busy the house.
-const LONGEST_GATHER: Duration = Duration::from_millis(250);
+const LONGEST_GATHER: Duration = Duration::from_millis(500);
 /// Whoever found nothing looks at its checkpoint again after this, though nobody called: a crash of Postgres may have taken
 /// it back, with what was done behind it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -52,8 +50,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// does must bear repetition.
     ///
     /// Events it cannot apply are answered, together with those of the same aggregates behind them; everything else
-    /// counts as applied. An error takes the whole batch back: if it lies in the data, the batch is tried again event by
-    /// event and the culprit parked; if Postgres is away, later.
+    /// counts as applied. An error takes the whole batch back: if it lies in the data, ever smaller ones are tried until the
+    /// culprit is met alone, and parked; if Postgres is away, later.
     fn handle<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -192,21 +190,20 @@ impl Worker {
         let mut head = self.store.head();
         let mut turn = Turn::default();
         let mut gathering = Gathering::new(consumer.patience());
-        // Batches still to be taken event by event, after one that Postgres refused.
-        let mut singly = 0;
+        // Fewer behind a batch that Postgres refused, until the event it refuses is met alone.
+        let mut limit = BATCH;
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             head.mark_unchanged();
-            let limit = if singly > 0 { 1 } else { BATCH };
             match self.step(&mut turn, consumer, &lease, limit).await {
                 Ok(Step::To { position, events }) => {
                     self.progress.advance(&lease.consumer, position);
                     pause = FIRST_PAUSE;
-                    singly = usize::saturating_sub(singly, 1);
                     let pause = gathering.behind(events);
-                    if singly == 0 && events < BATCH as u64 {
+                    if limit == BATCH {
                         tokio::time::sleep(pause).await;
                     }
+                    limit = BATCH.min(limit * 2);
                 }
                 Ok(Step::Idle) => tokio::select! {
                     () = stop.cancelled() => return,
@@ -215,8 +212,8 @@ impl Worker {
                 },
                 Ok(Step::Lost) => return,
                 Err(error) if is_data_error(&error) && limit > 1 => {
-                    warn!(consumer = consumer.name(), %error, "batch refused by postgres; applying event by event");
-                    singly = BATCH;
+                    warn!(consumer = consumer.name(), limit, %error, "batch refused by postgres; trying a smaller one");
+                    limit = (limit / 8).max(1);
                 }
                 Err(error) => {
                     warn!(consumer = consumer.name(), %error, "batch not applied, trying again");

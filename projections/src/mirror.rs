@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kontor_eventstore::checkpoint::report;
-use kontor_eventstore::gathering::Gathering;
+use kontor_eventstore::gathering::{BATCH, Gathering};
 use kontor_eventstore::lease::Lease;
 use kontor_eventstore::{Body, Recorded, Worker};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -19,8 +19,6 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Events looked at in one go.
-const BATCH: usize = 4_000;
 /// How long to let events gather at most, however busy the house.
 const GATHER: Duration = Duration::from_millis(250);
 /// Rows written at a time while filling.
