@@ -74,7 +74,7 @@ impl Writer {
     }
 
     /// Writes the group and answers everyone in it, whatever it takes.
-    async fn settle(&mut self, mut group: Vec<Proposal>) {
+    async fn settle(&mut self, group: Vec<Proposal>) {
         let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         // Whether an earlier try may yet turn out to have been committed.
@@ -144,17 +144,7 @@ impl Writer {
         metrics::histogram!("kontor_append_seconds").record(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a group has at most 1,024 commands")]
         metrics::histogram!("kontor_append_group_size").record(group.len() as f64);
-        self.publish(&mut group, &verdicts);
-        for (proposal, verdict) in group.into_iter().zip(verdicts) {
-            let answer = match verdict {
-                Verdict::Write { first_position } => Ok(Appended::Written {
-                    position: proposal.last_position(first_position),
-                }),
-                Verdict::Answer(answer) => answer,
-            };
-            // Whoever asked may have gone; the command is done all the same (L5).
-            let _ = proposal.reply.send(answer);
-        }
+        self.publish(group, verdicts);
     }
 
     /// One statement, on the expectation that all is as this process last saw it. A wrong one meets a unique index.
@@ -277,29 +267,35 @@ impl Writer {
         Ok(self.connection.insert(connection))
     }
 
-    /// Hands what was written to the readers of this process, decoded as it is.
-    fn publish(&self, group: &mut [Proposal], verdicts: &[Verdict]) {
+    /// Hands what was written to the readers of this process, decoded as it is; then answers everyone in the group.
+    fn publish(&self, group: Vec<Proposal>, verdicts: Vec<Verdict>) {
         let mut recorded = Vec::new();
-        for (proposal, verdict) in group.iter_mut().zip(verdicts) {
-            let Verdict::Write { first_position } = verdict else {
-                continue;
+        let mut answers = Vec::with_capacity(group.len());
+        for (proposal, verdict) in group.into_iter().zip(verdicts) {
+            let answer = match verdict {
+                Verdict::Write { first_position } => {
+                    let position = proposal.last_position(first_position);
+                    let metadata = Bytes::from(proposal.metadata);
+                    let places = (first_position..).zip(proposal.expected + 1..);
+                    recorded.extend(proposal.events.into_iter().zip(places).map(
+                        |(event, (position, sequence))| {
+                            let metadata = metadata.clone();
+                            let event =
+                                Recorded::new(position, sequence, proposal.time, event.body, metadata);
+                            Arc::new(event)
+                        },
+                    ));
+                    Ok(Appended::Written { position })
+                }
+                Verdict::Answer(answer) => answer,
             };
-            let (mut position, mut sequence) = (*first_position, proposal.expected + 1);
-            let metadata = Bytes::from(std::mem::take(&mut proposal.metadata));
-            // The count of events is still needed for the answer, so they stay, emptied of their bodies.
-            for event in &mut proposal.events {
-                recorded.push(Arc::new(Recorded::new(
-                    position,
-                    sequence,
-                    proposal.time,
-                    event.body.clone(),
-                    metadata.clone(),
-                )));
-                position += 1;
-                sequence += 1;
-            }
+            answers.push((proposal.reply, answer));
         }
         self.tail.offer(recorded);
+        for (reply, answer) in answers {
+            // Whoever asked may have gone; the command is done all the same (L5).
+            let _ = reply.send(answer);
+        }
     }
 }
 

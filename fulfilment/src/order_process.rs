@@ -93,12 +93,17 @@ impl Consumer for OrderProcess {
         events: &'a [Arc<Recorded>],
     ) -> BoxFuture<'a, Result<Vec<Parked>, sqlx::Error>> {
         Box::pin(async move {
-            let mut orders: HashMap<String, Vec<Arc<Recorded>>> = HashMap::new();
-            for event in events.iter().filter(|event| self.concerns(event)) {
-                orders
-                    .entry(event.stream().aggregate_id)
-                    .or_default()
-                    .push(Arc::clone(event));
+            let mut orders: HashMap<Result<OrderId, &str>, Vec<Arc<Recorded>>> = HashMap::new();
+            for event in events {
+                let order = match &event.body {
+                    Body::Order(id, _) => Ok(*id),
+                    // Not even its id, perhaps.
+                    Body::Unreadable(it) if self.concerns(event) => {
+                        it.aggregate_id.parse().map_err(|_| it.aggregate_id.as_str())
+                    }
+                    _ => continue,
+                };
+                orders.entry(order).or_default().push(Arc::clone(event));
             }
             // One order's events in order, different orders side by side.
             let parked: Vec<Vec<Parked>> = futures::stream::iter(orders.into_values())

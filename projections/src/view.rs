@@ -170,6 +170,9 @@ async fn apply<V: View>(
     let mut changed = HashSet::new();
     let parked = fold_all::<V>(&mut rows, &mut changed, events, repeats);
 
+    // In the order of their keys, which indexes take more quickly.
+    let mut changed: Vec<V::Id> = changed.into_iter().collect();
+    changed.sort_unstable();
     let (old, new): (Vec<&V::Row>, Vec<&V::Row>) = changed
         .iter()
         .filter_map(|id| rows.get(id)?.as_ref())
