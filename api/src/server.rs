@@ -162,8 +162,8 @@ pub fn endpoint<E: Executor>(transport: Transport<E>) -> Router {
 
 /// What every route has round it.
 fn around(router: Router, origins: Vec<HeaderValue>, tls: bool) -> Router {
-    let router = compressed(router.layer(CatchPanicLayer::custom(panicked)));
-    let router = hardened(router, tls);
+    // The outermost first. As one layer: each has a box and a clone of its own for every request.
+    let router = router.layer((hardened(tls), compressed(), CatchPanicLayer::custom(panicked)));
     if origins.is_empty() {
         return router;
     }

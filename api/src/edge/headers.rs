@@ -1,6 +1,5 @@
 //! What every answer carries for browsers, and how it is packed.
 
-use axum::Router;
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
@@ -21,11 +20,11 @@ const ONLY_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000; includ
 const WORTH_PACKING: u64 = 1_024;
 
 /// With the headers that keep browsers from guessing, framing and telling. The playground's own policy stays.
-pub(crate) fn hardened(router: Router, tls: bool) -> Router {
-    router.layer(MapResponseLayer::new(move |mut response: Response| {
+pub(crate) fn hardened<B>(tls: bool) -> MapResponseLayer<impl Fn(Response<B>) -> Response<B> + Clone> {
+    MapResponseLayer::new(move |mut response: Response<B>| {
         harden(response.headers_mut(), tls);
         response
-    }))
+    })
 }
 
 fn harden(headers: &mut HeaderMap, tls: bool) {
@@ -46,15 +45,13 @@ fn harden(headers: &mut HeaderMap, tls: bool) {
 /// BREACH needs a page that makes a browser ask, with the victim's credentials, for an answer that holds both a secret and words of
 /// the attacker, again and again. Credentials are sent in a header that no foreign page can set, or in a `SameSite` cookie; and what
 /// is posted is `application/json`, which a foreign page may not send without a preflight.
-pub(crate) fn compressed(router: Router) -> Router {
+pub(crate) fn compressed() -> CompressionLayer<impl Predicate> {
     let worth_it = SizeAbove::new(WORTH_PACKING)
         .and(NotForContentType::SSE)
         .and(NotForContentType::IMAGES)
         // Packed by themselves.
         .and(NotForContentType::const_new("font/"));
-    router.layer(
-        CompressionLayer::new()
-            .quality(CompressionLevel::Fastest)
-            .compress_when(worth_it),
-    )
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(worth_it)
 }
