@@ -50,7 +50,7 @@ pub(crate) async fn pool(url: &str, connections: u32) -> Result<PgPool> {
 }
 
 /// One-row insert transactions a second by pgbench, 64 clients, in its own default mode or another (`-M`). The row is an
-/// event's, in a table with the columns and indexes of `events`.
+/// event's, in a table with the columns, the key and the positions of `events`, but none of the indexes that the audit needs.
 pub(crate) async fn pgbench(url: &str, duration: Duration, mode: &str) -> Result<f64> {
     let mut connection = PgConnection::connect(url).await?;
     connection
