@@ -21,8 +21,8 @@ use tracing::{info, warn};
 
 /// How long to let events gather at most, however busy the house.
 const GATHER: Duration = Duration::from_millis(250);
-/// Rows written at a time while filling.
-const PAGE: i64 = 1_000;
+/// Values written at a time: Redis answers nobody else meanwhile.
+const PAGE: u16 = 1_000;
 /// A reader waits no longer for Redis; Postgres has the answer too.
 const READ_PATIENCE: Duration = Duration::from_millis(250);
 /// How long whoever has nobody else to ask waits for Redis.
@@ -344,10 +344,16 @@ impl<M: MirrorOf> Mirror<'_, M> {
         } else {
             M::values(self.worker.store().pool(), &ids).await?
         };
-        if self
-            .apply(&marker, &at.to_string(), &last.to_string(), &values)
-            .await?
+        let from = at.to_string();
+        let mut rest = values.as_slice();
+        // The position moves with the last page. If it was moved by somebody else meanwhile, no page is written any more.
+        while let Some((page, more)) = rest.split_at_checked(PAGE.into())
+            && !more.is_empty()
         {
+            self.apply(&marker, &from, &from, page).await?;
+            rest = more;
+        }
+        if self.apply(&marker, &from, &last.to_string(), rest).await? {
             report(self.worker.store().pool(), lease, last).await?;
         }
         Ok(Some(last))
@@ -368,7 +374,7 @@ impl<M: MirrorOf> Mirror<'_, M> {
             .await?;
         let (mut after, mut filled) = (String::new(), 0);
         loop {
-            let ids = M::ids(pool, &after, PAGE).await?;
+            let ids = M::ids(pool, &after, PAGE.into()).await?;
             let Some(last) = ids.last() else { break };
             after.clone_from(last);
             let values = M::values(pool, &ids).await?;

@@ -384,3 +384,27 @@ async fn a_mirror_whose_place_is_wrong_or_lost_starts_over() {
     filled(&shop).await;
     shop.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gathered_while_nobody_worked_is_in_redis_to_the_last_value() {
+    let shop = Shop::quiet().await;
+    let lamp = shop.product("LAMP").stock(10_000).await;
+    let customer = shop.customer().await;
+    // Filled, so that the next worker goes on from there.
+    let first = shop.branch(Opening::default()).await;
+    filled(&first).await;
+    first.close().await;
+    // More than two pages at once.
+    let orders = shop.rush(customer, &[(&lamp, 1)], 2_300).await;
+    let second = shop.branch(Opening::default()).await;
+    second.redis_caught_up().await;
+    let mut asked = redis::pipe();
+    for id in &orders {
+        asked.exists(second.runtime.redis.key(&format!("order_status:{id}")));
+    }
+    let there: Vec<bool> = asked.query_async(&mut second.redis().await).await.unwrap();
+    assert_eq!(there.iter().filter(|there| **there).count(), orders.len());
+    second.views_are_true().await;
+    second.close().await;
+    shop.finish().await;
+}
