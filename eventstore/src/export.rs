@@ -4,8 +4,8 @@ use kontor_domain::{Entity, Order, User, UserId};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::read::ReadError;
-use crate::recorded::{Body, decode};
+use crate::read::{ReadError, Row};
+use crate::recorded::{Body, Recorded};
 use crate::store::Store;
 
 impl Store {
@@ -15,9 +15,10 @@ impl Store {
     /// # Errors
     /// When the log or the person's key cannot be read.
     pub async fn history_of(&self, person: UserId, orders: &[String]) -> Result<Vec<Value>, ReadError> {
-        let rows = sqlx::query!(
-            r#"SELECT position, timestamp, aggregate_type, aggregate_id, event_type, event_version,
-                      payload::text AS "payload!", metadata->>'actor' AS actor
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT position, sequence, timestamp, aggregate_type, aggregate_id, event_type, event_version,
+                      payload::text AS "payload!", metadata::text AS "metadata!"
                FROM events
                WHERE aggregate_type = 'user' AND aggregate_id = $1
                   OR aggregate_type = 'order' AND aggregate_id = ANY($2)
@@ -28,21 +29,14 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let mut history = Vec::with_capacity(rows.len());
-        for row in rows {
-            let body = decode(
-                &row.aggregate_type,
-                &row.aggregate_id,
-                &row.event_type,
-                &row.event_version,
-                row.payload.as_bytes(),
-            );
+        for event in rows.into_iter().map(Recorded::from) {
             history.push(json!({
-                "position": row.position,
-                "time": row.timestamp,
-                "of": row.aggregate_id,
-                "event": row.event_type,
-                "actor": row.actor,
-                "content": self.readable(body).await?,
+                "position": event.position,
+                "time": event.time,
+                "of": event.stream().aggregate_id,
+                "event": event.event_type(),
+                "actor": event.metadata().ok().map(|metadata| metadata.actor),
+                "content": self.readable(event.body).await?,
             }));
         }
         Ok(history)

@@ -123,16 +123,16 @@ pub async fn read(pool: &PgPool, after: u64, limit: u64) -> Result<Vec<Recorded>
 }
 
 /// A row of `events` as text.
-struct Row {
-    position: i64,
-    sequence: i64,
-    timestamp: DateTime<Utc>,
-    aggregate_type: String,
-    aggregate_id: String,
-    event_type: String,
-    event_version: String,
-    payload: String,
-    metadata: String,
+pub(crate) struct Row {
+    pub(crate) position: i64,
+    pub(crate) sequence: i64,
+    pub(crate) timestamp: DateTime<Utc>,
+    pub(crate) aggregate_type: String,
+    pub(crate) aggregate_id: String,
+    pub(crate) event_type: String,
+    pub(crate) event_version: String,
+    pub(crate) payload: String,
+    pub(crate) metadata: String,
 }
 
 impl From<Row> for Recorded {
